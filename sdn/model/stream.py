@@ -1,0 +1,193 @@
+"""The stream: one ordered conversation between an agent and the controller, msgpack messages on a WebSocket.
+
+Down come `Delta`, `Drop` and `Sync` (the state), `Query`, and the replies to the agent's requests; up go `Hello`,
+`AttachRequest`, `DetachRequest`, `Report`, `Facts` and `Answer`. The order is the promise: whatever a reply depends on
+has arrived before the reply.
+
+A topic's walk. `Delta(previous=0)` begins it anew: what the agent had of it is void. A later delta's `previous` is the
+revision that the agent has of the topic (equal to `revision` for a further chunk of a snapshot). `Sync(R)` ends a
+transaction: only then is anything applied, as a whole. After a hello without topics (the agent restarted) nothing is
+removed from the kernel before the first `Sync`.
+
+Keys inside a topic, and the type of their values:
+    tenant/ID   `tenant` Tenant
+    network/ID  `network` Network · `member/HOST` Member · `endpoint/ID` Endpoint
+    host/ID     `host` Host
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from sdn.model.codec import Decoder
+from sdn.model.ids import EndpointId, HostId
+from sdn.model.resources import Datapath, Endpoint, Network, Tenant, Value
+
+SNAPSHOT_CHUNK_ITEMS = 500
+"""A snapshot comes in deltas of at most this many items, so that no message is large."""
+
+
+class Hello(Value, frozen=True, kw_only=True, tag="hello"):
+    """The agent's first message. `topics`: topic -> revision it has; empty after a restart. See Host for the rest."""
+
+    host: HostId
+    incarnation: str
+    version: str = ""
+    vtep4: str | None = None
+    vtep6: str | None = None
+    mtu_bytes: int
+    datapath: Datapath = Datapath.BRIDGE
+    routes: tuple[str, ...] = ()
+    topics: dict[str, int] = {}
+
+
+class Facts(Value, frozen=True, kw_only=True, tag="facts"):
+    """What changed about the host since its hello: all fields, not only the changed ones."""
+
+    session: int
+    vtep4: str | None = None
+    vtep6: str | None = None
+    mtu_bytes: int
+    routes: tuple[str, ...] = ()
+
+
+class AttachRequest(Value, frozen=True, kw_only=True, tag="attach"):
+    """Allocate an endpoint of this host. Answered by Attached (then Settled) or Failed.
+
+    The same key with the same network is answered with the endpoint that exists, if its sandbox is the same.
+    """
+
+    session: int
+    request: int
+    client: str
+    scope: str
+    container: str
+    ifname: str
+    sandbox: int
+    network: str
+    addresses: tuple[str, ...] = ()
+    mac: str = ""
+    name: str = ""
+    aliases: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+
+
+class DetachRequest(Value, frozen=True, kw_only=True, tag="detach"):
+    """Release endpoints by id; absent ones are fine. Answered by Detached or Failed. `reason` becomes an event."""
+
+    session: int
+    request: int
+    endpoints: tuple[EndpointId, ...]
+    reason: str = ""
+
+
+class Report(Value, frozen=True, kw_only=True, tag="report"):
+    """All up to `revision` was attempted on this host; what failed, by unit (`endpoint/ID` -> sentence)."""
+
+    session: int
+    revision: int
+    failures: dict[str, str] = {}
+
+
+class Answer(Value, frozen=True, kw_only=True, tag="answer"):
+    """The reply to a Query."""
+
+    request: int
+    value: Any = None
+    problem: Problem | None = None
+
+
+class Problem(Value, frozen=True, kw_only=True):
+    """An error as it travels: see errors.HawseError."""
+
+    kind: str
+    message: str
+    hint: str = ""
+    facts: dict[str, Any] = {}
+
+
+class Welcome(Value, frozen=True, kw_only=True, tag="welcome"):
+    """The reply to Hello. With `resumed` the deltas go on from the hello's topics; else every topic begins anew."""
+
+    host: HostId
+    name: str
+    session: int
+    revision: int
+    resumed: bool
+
+
+class Refused(Value, frozen=True, kw_only=True, tag="refused"):
+    """The reply to a hello or message that is not accepted (an older session, a foreign host); the stream ends."""
+
+    problem: Problem
+
+
+class Delta(Value, frozen=True, kw_only=True, tag="delta"):
+    """A change of one topic. `puts`: key -> msgpack of the value; `deletes`: keys."""
+
+    topic: str
+    previous: int
+    revision: int
+    puts: dict[str, msgspec.Raw] = {}
+    deletes: tuple[str, ...] = ()
+
+
+class Drop(Value, frozen=True, kw_only=True, tag="drop"):
+    """The host holds this topic no longer."""
+
+    topic: str
+    revision: int
+
+
+class Sync(Value, frozen=True, kw_only=True, tag="sync"):
+    """Ends the transaction `revision`: everything sent before it is to be applied as a whole."""
+
+    revision: int
+
+
+class Attached(Value, frozen=True, kw_only=True, tag="attached"):
+    """The endpoint is allocated and committed at `revision`; its deltas were sent before this."""
+
+    request: int
+    revision: int
+    endpoint: Endpoint
+    network: Network
+    tenant: Tenant
+
+
+class Settled(Value, frozen=True, kw_only=True, tag="settled"):
+    """All connected hosts concerned have reported `revision` or more, but for those named in `late`."""
+
+    request: int
+    revision: int
+    late: tuple[str, ...] = ()
+
+
+class Detached(Value, frozen=True, kw_only=True, tag="detached"):
+    """The endpoints are released (or were not there)."""
+
+    request: int
+    revision: int
+
+
+class Failed(Value, frozen=True, kw_only=True, tag="failed"):
+    """The request was refused; nothing changed."""
+
+    request: int
+    problem: Problem
+
+
+class Query(Value, frozen=True, kw_only=True, tag="query"):
+    """The controller asks the agent: `what` is `drops` (see reconcile.datapath) or `version`."""
+
+    request: int
+    what: str
+
+
+Up = Hello | Facts | AttachRequest | DetachRequest | Report | Answer
+Down = Welcome | Refused | Delta | Drop | Sync | Attached | Settled | Detached | Failed | Query
+
+up_decoder: Decoder[Up] = Decoder(Up, "a message of an agent")
+down_decoder: Decoder[Down] = Decoder(Down, "a message of the controller")

@@ -1,0 +1,1 @@
+"""Topology files, their schema, and the lab that brings them to life with the daemons of production."""
