@@ -29,13 +29,14 @@ class AddRequest(Value, frozen=True, kw_only=True, tag_field="verb", tag="ADD"):
     """Attach. `network` is a reference (name of tenant `default`, `tenant/name`, or id).
 
     `addresses` are wished ones, at most one per subnet, without prefix length. `settle_ms` bounds the wait for the
-    other hosts' acknowledgement (None: the agent's default of 20; 0: does not wait).
+    other hosts' acknowledgement (None: the agent's default of 20; 0: does not wait). Without a `container` the
+    namespace names it (`netns-` and its cookie); without an `ifname` the first free `ethN` inside is taken.
     """
 
     client: str
     scope: str = ""
-    container: str
-    ifname: str
+    container: str = ""
+    ifname: str = ""
     network: str
     addresses: tuple[str, ...] = ()
     mac: str = ""
@@ -48,12 +49,17 @@ class AddRequest(Value, frozen=True, kw_only=True, tag_field="verb", tag="ADD"):
 
 
 class DelRequest(Value, frozen=True, kw_only=True, tag_field="verb", tag="DEL"):
-    """Detach; succeeds when there is nothing. A namespace descriptor is optional."""
+    """Detach; succeeds when there is nothing. A namespace descriptor is optional.
+
+    Without a `container` the descriptor names it (`netns-` and its cookie); without an `ifname` the container's only
+    attachment to `network` is meant.
+    """
 
     client: str
     scope: str = ""
-    container: str
-    ifname: str
+    container: str = ""
+    ifname: str = ""
+    network: str = ""
 
 
 class CheckRequest(Value, frozen=True, kw_only=True, tag_field="verb", tag="CHECK"):
