@@ -18,10 +18,11 @@ slow:
 
 check:
 	@.ci/install test
+	@mkdir -p build
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache | tail -n 12
+	@$(BIN)/lint-imports --no-cache >build/imports.txt || { cat build/imports.txt; exit 1; }
 
 bench:
 	@.ci/install bench

@@ -1,0 +1,149 @@
+"""Find the command, build its parser, call it; errors become one sentence and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from sdn.cli.commands import COMMANDS, GROUPS, Command, below, find
+from sdn.cli.exits import MEANINGS, Exit, exit_of
+from sdn.model.errors import HawseError
+
+GLOBAL_OPTIONS = ("--root", "--controller", "-o", "--output")
+
+EXAMPLES = """\
+examples:
+  hawse lab demo                                    see it work, on this machine, in seconds
+  hawse lab up topologies/two-hosts.yaml            keep a lab
+  hawse network create web --subnet 10.1.0.0/24     make a network
+  hawse network attach web --pid 4711               give a process's namespace an interface in it
+  hawse drops                                       why packets died
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point of `hawse`; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `hawse … | head` ends quietly, as other commands do
+    try:
+        return int(_dispatch(arguments))
+    except HawseError as error:
+        _complain(error.message, error.hint)
+        return exit_of(error)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return Exit.INTERRUPTED
+
+
+def _dispatch(arguments: list[str]) -> int:
+    arguments, moved = _split_global(arguments)
+    words = tuple(word for word in arguments[:2] if not word.startswith("-"))
+    if arguments[:1] == ["--version"]:
+        arguments, words = ["version"], ("version",)
+    if not words or arguments[0] == "help":
+        return _help(tuple(arguments[1:]))
+    command = find(words)
+    if command is None:
+        return _no_such(words, arguments)
+    rest = arguments[len(command.words) :]
+    if command.raw:
+        return _call(command.target, moved + rest)
+    return _call(command.target, build_parser(command).parse_args(rest + moved))
+
+
+def _split_global(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """`hawse -o json network ls` means the same as `hawse network ls -o json`."""
+    moved: list[str] = []
+    while arguments and arguments[0].partition("=")[0] in GLOBAL_OPTIONS:
+        count = 1 if "=" in arguments[0] else 2
+        moved += arguments[:count]
+        arguments = arguments[count:]
+    return arguments, moved
+
+
+def _call(target: str, argument: Any) -> int:
+    module, _, name = target.partition(":")
+    function: Callable[[Any], int] = getattr(importlib.import_module(module), name)
+    return function(argument)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with the nearest option for a typo and one way to end."""
+
+    def error(self, message: str) -> NoReturn:
+        """One sentence on stderr, exit code 2."""
+        from sdn.cli.nearest import nearest_hint
+
+        options = [option for action in self._actions for option in action.option_strings]
+        unknown = message.removeprefix("unrecognized arguments: ").split(" ")[0] if "unrecognized" in message else ""
+        hint = nearest_hint(unknown.partition("=")[0], options) if unknown.startswith("-") else ""
+        _complain(message, hint or f"see '{self.prog} --help'")
+        sys.exit(Exit.USAGE)
+
+
+def build_parser(command: Command) -> argparse.ArgumentParser:
+    """The parser of one command."""
+    parser = Parser(
+        prog="hawse " + " ".join(command.words),
+        description=command.summary[0].upper() + command.summary[1:] + ".",
+        epilog=MEANINGS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _call(command.arguments, parser)
+    if not any(action.dest == "output" for action in parser._actions):
+        parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how to print")
+    if not any(action.dest == "root" for action in parser._actions):
+        parser.add_argument("--root", metavar="DIR", default=os.environ.get("HAWSE_ROOT"), help="the host's root")
+    if not any(action.dest == "controller" for action in parser._actions):
+        parser.add_argument("--controller", metavar="URL", default=None, help="the controller, e.g. unix:/run/hawse/controller.sock")
+    return parser
+
+
+def _help(words: tuple[str, ...]) -> int:
+    command = find(words) if words else None
+    if command is not None and not command.raw:
+        build_parser(command).print_help()
+        return Exit.OK
+    if words and words[0] in GROUPS:
+        _print_commands(f"hawse {words[0]}: {GROUPS[words[0]]}", below(words[:1]))
+        return Exit.OK
+    print("hawse: a network for containers on several hosts\n\nusage: hawse [--root DIR] [--controller URL] COMMAND …\n")
+    _print_commands("commands:", list(COMMANDS))
+    print(f"\n{EXAMPLES}\n{MEANINGS}\n\n'hawse COMMAND --help' explains one.")
+    return Exit.OK
+
+
+def _print_commands(title: str, commands: list[Command]) -> None:
+    print(title)
+    for command in commands:
+        print(f"  {' '.join(command.words):<18}{command.summary}")
+
+
+def _no_such(words: tuple[str, ...], arguments: list[str]) -> int:
+    from sdn.cli.nearest import nearest_command
+
+    if words[0] in GROUPS:
+        if len(words) == 1:
+            _print_commands(f"hawse {words[0]}: {GROUPS[words[0]]}", below(words[:1]))
+            asked = any(word in ("-h", "--help") for word in arguments)
+            return Exit.OK if asked else Exit.USAGE
+    meant = nearest_command(words)
+    _complain(
+        f"there is no command 'hawse {' '.join(words if words[0] in GROUPS else words[:1])}'",
+        f"did you mean 'hawse {meant}'?" if meant else "'hawse --help' lists all",
+    )
+    return Exit.USAGE
+
+
+def _complain(message: str, hint: str = "") -> None:
+    print(f"hawse: {message}" + (f"\n       {hint}" if hint else ""), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def print_json(value: Any) -> None:
+    """One document, indented, keys as the API names them."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Aligned columns, upper-case header; `-` for what is not there."""
+    lines = [[_cell(cell) for cell in row] for row in rows]
+    table = [list(header), *lines]
+    widths = [max(_width(line[column]) for line in table) for column in range(len(header))]
+    for line in table:
+        cells = (cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def print_properties(value: dict[str, Any]) -> None:
+    """One resource: a line a field, nested ones indented."""
+    width = max((len(key) for key in value), default=0)
+    for key, item in value.items():
+        if isinstance(item, list) and item and isinstance(item[0], dict):
+            print(f"{key}:")
+            for entry in item:
+                print("  - " + "  ".join(f"{name}={_cell(cell)}" for name, cell in entry.items()))
+        else:
+            print(f"{key + ':':<{width + 2}}{_cell(item)}")
+
+
+def printable(text: str) -> str:
+    """Text with control characters made visible: a name must not steer a terminal."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _cell(cell: Any) -> str:
+    if cell is None or cell == "" or cell == [] or cell == {}:
+        return "-"
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, dict):
+        return ",".join(f"{key}={_cell(item)}" for key, item in cell.items())
+    if isinstance(cell, list | tuple):
+        return ",".join(_cell(item) for item in cell)
+    return printable(str(cell))
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
