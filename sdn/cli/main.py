@@ -101,7 +101,9 @@ def build_parser(command: Command) -> argparse.ArgumentParser:
     if not any(action.dest == "root" for action in parser._actions):
         parser.add_argument("--root", metavar="DIR", default=os.environ.get("HAWSE_ROOT"), help="the host's root")
     if not any(action.dest == "controller" for action in parser._actions):
-        parser.add_argument("--controller", metavar="URL", default=None, help="the controller, e.g. unix:/run/hawse/controller.sock")
+        parser.add_argument(
+            "--controller", metavar="URL", default=None, help="the controller, e.g. unix:/run/hawse/controller.sock"
+        )
     return parser
 
 
@@ -113,7 +115,9 @@ def _help(words: tuple[str, ...]) -> int:
     if words and words[0] in GROUPS:
         _print_commands(f"hawse {words[0]}: {GROUPS[words[0]]}", below(words[:1]))
         return Exit.OK
-    print("hawse: a network for containers on several hosts\n\nusage: hawse [--root DIR] [--controller URL] COMMAND …\n")
+    print(
+        "hawse: a network for containers on several hosts\n\nusage: hawse [--root DIR] [--controller URL] COMMAND …\n"
+    )
     _print_commands("commands:", list(COMMANDS))
     print(f"\n{EXAMPLES}\n{MEANINGS}\n\n'hawse COMMAND --help' explains one.")
     return Exit.OK

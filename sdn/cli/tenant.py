@@ -1,0 +1,66 @@
+"""`hawse tenant create|ls|inspect|rm`."""
+
+from __future__ import annotations
+
+import argparse
+
+from sdn.cli.connection import client_of, get
+from sdn.cli.exits import Exit
+from sdn.cli.network import remove_each
+from sdn.cli.output import print_json, print_properties, print_table
+from sdn.cli.waiting import finish, parse_labels, wait_argument, wait_revision
+
+
+def create_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `tenant create`."""
+    parser.add_argument("name", metavar="TENANT")
+    parser.add_argument("--label", action="append", default=[], metavar="K=V")
+    wait_argument(parser)
+
+
+def create(args: argparse.Namespace) -> int:
+    """Make a tenant."""
+    body = {"name": args.name, "labels": parse_labels(args.label)}
+    _, headers, tenant = client_of(args).post("/v1/tenants", body)
+    return finish(args, wait_revision(headers), tenant, tenant["name"])
+
+
+def ls_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `tenant ls`."""
+    parser.add_argument("--label", action="append", default=[], metavar="K=V", help="only those with it")
+
+
+def ls(args: argparse.Namespace) -> int:
+    """List tenants."""
+    tenants = list(client_of(args).items("/v1/tenants", label=args.label))
+    if args.output == "json":
+        print_json(tenants)
+    else:
+        print_table(("TENANT", "ID", "LABELS"), [(t["name"], t["id"], t.get("labels")) for t in tenants])
+    return Exit.OK
+
+
+def inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `tenant inspect`."""
+    parser.add_argument("tenant", metavar="TENANT")
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """Show all of a tenant."""
+    tenant = get(args, "tenants", args.tenant)
+    if args.output == "json":
+        print_json(tenant)
+    else:
+        print_properties(tenant)
+    return Exit.OK
+
+
+def rm_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `tenant rm`."""
+    parser.add_argument("tenants", metavar="TENANT", nargs="+")
+    wait_argument(parser)
+
+
+def rm(args: argparse.Namespace) -> int:
+    """Remove tenants."""
+    return remove_each(args, "tenants", args.tenants)
