@@ -132,11 +132,10 @@ def _print_commands(title: str, commands: list[Command]) -> None:
 def _no_such(words: tuple[str, ...], arguments: list[str]) -> int:
     from sdn.cli.nearest import nearest_command
 
-    if words[0] in GROUPS:
-        if len(words) == 1:
-            _print_commands(f"hawse {words[0]}: {GROUPS[words[0]]}", below(words[:1]))
-            asked = any(word in ("-h", "--help") for word in arguments)
-            return Exit.OK if asked else Exit.USAGE
+    if words[0] in GROUPS and len(words) == 1:
+        _print_commands(f"hawse {words[0]}: {GROUPS[words[0]]}", below(words[:1]))
+        asked = any(word in ("-h", "--help") for word in arguments)
+        return Exit.OK if asked else Exit.USAGE
     meant = nearest_command(words)
     _complain(
         f"there is no command 'hawse {' '.join(words if words[0] in GROUPS else words[:1])}'",

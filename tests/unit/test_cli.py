@@ -1,0 +1,174 @@
+"""The command's shell: finding commands, mistakes, tables, completion. What commands do is tested end to end."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from sdn.cli import main as cli
+from sdn.cli.commands import COMMANDS, GROUPS, find
+from sdn.cli.completion import complete
+from sdn.cli.exits import EXITS, Exit
+from sdn.cli.output import print_properties, print_table, printable
+from sdn.cli.waiting import parse_labels
+from sdn.model.errors import HawseError, Kind
+
+
+def run(*argv: str) -> int:
+    try:
+        return cli.main(list(argv))
+    except SystemExit as end:  # argparse ends a wrong command line this way
+        return int(end.code or 0)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not c.raw], ids=lambda c: "-".join(c.words))
+def test_every_command_has_a_parser_and_a_function(command, capsys):
+    assert run(*command.words, "--help") == 0
+    assert "usage: hawse " + " ".join(command.words) in capsys.readouterr().out
+    module, _, name = command.target.partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.raw], ids=lambda c: "-".join(c.words))
+def test_every_daemon_has_an_entry(command):
+    module, _, name = command.target.partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["netwrk", "create"], "hawse network create"),
+        (["network", "list"], "hawse network ls"),
+        (["network", "delete", "web"], "hawse network rm"),
+        (["network", "connect", "web"], "hawse network attach"),
+        (["nodes", "ls"], "hawse host ls"),
+        (["drop"], "hawse drops"),
+        (["lab", "upp"], "hawse lab up"),
+    ],
+)
+def test_a_typo_is_told_what_to_type(typed, meant, capsys):
+    assert run(*typed) == Exit.USAGE
+    assert f"did you mean '{meant}" in capsys.readouterr().err
+
+
+def test_a_wrong_option_is_told_the_nearest(capsys):
+    assert run("network", "create", "web", "--subnets", "10.0.0.0/8") == Exit.USAGE
+    assert "did you mean --subnet?" in capsys.readouterr().err
+
+
+def test_a_group_alone_lists_its_commands(capsys):
+    for group in GROUPS:
+        assert run(group) == Exit.USAGE
+        assert f"{group} ls" in capsys.readouterr().out
+
+
+def test_help_lists_every_command(capsys):
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert all(" ".join(command.words) in text for command in COMMANDS)
+
+
+def test_global_options_may_come_first(tmp_path, capsys):
+    assert run("--root", str(tmp_path), "-o", "json", "network", "ls") == Exit.UNAVAILABLE
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["network", "ls"], ["network", "attach", "web", "--pid", "1"], ["drops"], ["events"]]
+)
+def test_without_a_daemon_one_sentence_says_what_to_start(words, tmp_path, capsys):
+    assert run(*words, "--root", str(tmp_path)) == Exit.UNAVAILABLE
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert "hawse controller" in error or "hawse agent" in error
+
+
+def test_every_kind_has_an_exit_code_of_its_own_sentence():
+    assert set(EXITS) == set(Kind)
+
+
+def test_errors_become_a_sentence_and_a_hint(monkeypatch, capsys):
+    def fail(_args: argparse.Namespace) -> int:
+        raise HawseError(Kind.CONFLICT, "it is taken", hint="choose another")
+
+    monkeypatch.setattr("sdn.cli.network.ls", fail)
+    assert run("network", "ls") == Exit.CONFLICT
+    assert capsys.readouterr().err == "hawse: it is taken\n       choose another\n"
+
+
+def test_an_interrupt_ends_with_130(monkeypatch, capsys):
+    def interrupt(_args: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sdn.cli.network.ls", interrupt)
+    assert run("network", "ls") == Exit.INTERRUPTED
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_tables_align_and_show_what_is_absent(capsys):
+    print_table(("NAME", "LABELS", "N"), [("web", {"a": "1"}, 3), ("日本", None, True)])
+    assert capsys.readouterr().out.splitlines() == ["NAME  LABELS  N", "web   a=1     3", "日本  -       yes"]
+
+
+def test_properties_show_lists_of_resources(capsys):
+    print_properties({"name": "web", "subnets": [{"prefix": "10.0.0.0/24", "gateway": "10.0.0.1"}]})
+    out = capsys.readouterr().out
+    assert "name:" in out
+    assert "  - prefix=10.0.0.0/24  gateway=10.0.0.1" in out
+
+
+def test_a_name_cannot_steer_the_terminal():
+    assert printable("a\x1b[2Jb") == "a\\x1b[2Jb"
+
+
+def test_labels_are_pairs():
+    assert parse_labels(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
+    with pytest.raises(HawseError, match="not a label"):
+        parse_labels(["a"])
+
+
+@pytest.mark.parametrize("bad", ["0", "-1", "soon", "1e9"])
+def test_wait_takes_seconds(bad, capsys):
+    assert run("tenant", "create", "x", f"--wait={bad}") == Exit.USAGE
+    assert "number of seconds" in capsys.readouterr().err
+
+
+def test_completion_knows_commands_and_options(capsys):
+    complete(["net"])
+    assert capsys.readouterr().out == "network\n"
+    complete(["network", "a"])
+    assert capsys.readouterr().out == "attach\n"
+    complete(["network", "create", "web", "--sub"])
+    assert capsys.readouterr().out == "--subnet\n"
+    complete(["network", "ls", "-o", ""])
+    assert capsys.readouterr().out == "json\ntable\n"
+
+
+@pytest.mark.parametrize("shell", ["bash"])
+def test_a_completion_script_is_one_that_its_shell_reads(shell, capsys):
+    assert run("completion", shell) == 0
+    script = capsys.readouterr().out
+    done = subprocess.run([shell, "-n"], input=script, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_listing_imports_nothing_heavy():
+    """What `hawse network ls` may cost is decided by what it imports."""
+    code = "import sys; from sdn.cli import main, network; print([m for m in HEAVY if m in sys.modules])"
+    heavy = ["msgspec", "aiohttp", "asyncio", "rich", "netaddr", "email", "http.client", "difflib", "yaml"]
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("HEAVY", repr(heavy))], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_find_takes_the_longest_command():
+    command = find(("network", "ls"))
+    assert command is not None
+    assert command.words == ("network", "ls")
+    assert find(("nothing",)) is None
