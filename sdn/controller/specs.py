@@ -1,0 +1,53 @@
+"""What a user writes to make or change a resource: the bodies of the REST requests.
+
+Text is as the user wrote it; the plans parse it into canonical model values and refuse what is wrong.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+LABELS_MAX = 64
+LABEL_CHARACTERS_MAX = 256
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The base of every body. Unlike a value between processes, an unknown field is a typo and is refused."""
+
+
+class TenantSpec(Spec, frozen=True, kw_only=True):
+    """A tenant. In a PUT the name may be left out: the path has it."""
+
+    name: str = ""
+    labels: dict[str, str] = {}
+
+
+class SubnetSpec(Spec, frozen=True, kw_only=True):
+    """One prefix. `gateway` is the first usable address unless given; `range` is `first-last` or a prefix."""
+
+    prefix: str
+    gateway: str | None = None
+    range: str | None = None
+    reserved: tuple[str, ...] = ()
+
+
+class NetworkSpec(Spec, frozen=True, kw_only=True):
+    """A network. Without `subnets` they are chosen: one per family asked for. `mtu_bytes` None: the default.
+
+    In a PUT name and tenant may be left out: the path has them. `tenant` is a reference, else tenant `default`.
+    """
+
+    name: str = ""
+    tenant: str = ""
+    subnets: tuple[SubnetSpec, ...] = ()
+    ipv4: bool = True
+    ipv6: bool = False
+    mtu_bytes: int | None = None
+    labels: dict[str, str] = {}
+
+
+class HostSpec(Spec, frozen=True, kw_only=True):
+    """A host that is about to join."""
+
+    name: str
+    labels: dict[str, str] = {}
