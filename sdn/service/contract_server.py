@@ -1,0 +1,258 @@
+"""The one server of local sockets: frames in, frames out, with a descriptor beside a request where one came.
+
+Raw sockets and `add_reader`: asyncio's own streams cannot receive descriptors. Header and body are read by two
+`recvmsg` calls of exactly their size, so that a descriptor can only belong to the frame whose first byte it came with.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import dataclasses
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from sdn.model.codec import encode_json
+from sdn.model.contract import ContractError, contract_error
+from sdn.model.errors import HawseError, Kind, invalid, unavailable
+from sdn.service.framing import LENGTH, MESSAGE_BYTES_MAX, frame
+from sdn.service.log import get_logger, one_line
+from sdn.service.roots import check_socket_path
+
+Handler = Callable[[bytes, "int | None"], Awaitable[bytes]]
+"""(payload, descriptor or None) -> the reply's payload. The descriptor is closed by the server when it returns."""
+
+ANCILLARY_BYTES = socket.CMSG_SPACE(4 * array.array("i").itemsize)
+"""Room for a few descriptors, so that a second one is seen and refused and not silently cut off."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds, each with a reason."""
+
+    message_bytes: int = MESSAGE_BYTES_MAX
+    connections: int = 512  # a node's pods may all be torn down at once; each client has one
+    receive_s: float = 5.0  # a begun frame: a client that stalls in the middle holds a connection
+    handle_s: float = 120.0  # the last resort; the handlers have nearer bounds of their own
+    close_s: float = 5.0  # what requests in flight have to finish at an orderly stop
+
+
+def result_reply(result: Any) -> bytes:
+    """A reply's payload, of a result."""
+    return encode_json({"result": result})
+
+
+def error_reply(error: HawseError | ContractError) -> bytes:
+    """A reply's payload, of an error."""
+    return encode_json({"error": contract_error(error) if isinstance(error, HawseError) else error})
+
+
+class ContractServer:
+    """Serves one socket (0600) with one handler. `start`, later `close`."""
+
+    def __init__(self, path: Path | str, handler: Handler, limits: Limits = Limits()) -> None:
+        self._path = os.fspath(path)
+        self._handler = handler
+        self._limits = limits
+        self._connections: set[_Connection] = set()
+        self._listener: socket.socket | None = None
+        self._log = get_logger("contract")
+
+    async def start(self) -> None:
+        """Bind and listen; what a killed daemon left of the socket is replaced. Raises: INVALID, UNAVAILABLE."""
+        check_socket_path(self._path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        mask = os.umask(0o177)  # from its first moment nobody else may open it
+        try:
+            listener.bind(self._path)
+            listener.listen(self._limits.connections)
+        except OSError as error:
+            listener.close()
+            raise unavailable(f"cannot listen on {self._path}: {error.strerror}", "look at the directory") from None
+        finally:
+            os.umask(mask)
+        self._listener = listener
+        asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # EMFILE and friends: the client waits, the daemon lives
+                self._log.warning("cannot accept", reason=one_line(error))
+                return
+            client.setblocking(False)
+            if len(self._connections) >= self._limits.connections:
+                refusal = unavailable(f"{len(self._connections)} connections are open already", "try again")
+                with contextlib.suppress(OSError):
+                    client.send(frame(error_reply(refusal)))
+                client.close()
+                continue
+            connection = _Connection(client, self._handler, self._limits, self._connections.discard)
+            self._connections.add(connection)
+            connection.listen()
+
+    async def close(self) -> None:
+        """Take no more, let requests in flight finish (bounded), close everything, remove the socket."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+        tasks = [connection.task for connection in self._connections if connection.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._limits.close_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.close()
+
+
+class _Connection:
+    """One client: reading a header, reading a body, or handling (then nothing is read)."""
+
+    def __init__(
+        self, client: socket.socket, handler: Handler, limits: Limits, closed: Callable[[_Connection], None]
+    ) -> None:
+        self._socket = client
+        self._handler = handler
+        self._limits = limits
+        self._closed = closed
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray()
+        self._wanted: int | None = None
+        self._descriptors: list[int] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def listen(self) -> None:
+        """Read the next frame."""
+        self._buffer.clear()
+        self._wanted = None
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def close(self) -> None:
+        """Let go of everything; twice is fine."""
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+        self._stop_timer()
+        self._close_descriptors()
+        self._closed(self)
+
+    def _close_descriptors(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _readable(self) -> None:
+        try:
+            while self._receive_part():
+                pass
+        except BlockingIOError:
+            return
+        except OSError:  # the client is gone
+            self.close()
+
+    def _receive_part(self) -> bool:
+        """Read once; whether there may be more of this frame."""
+        size = LENGTH.size if self._wanted is None else self._wanted
+        data, ancillary, flags, _ = self._socket.recvmsg(
+            size - len(self._buffer), ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
+        )
+        self._take_descriptors(ancillary)
+        if not data:
+            self.close()
+            return False
+        if not self._buffer and self._wanted is None:
+            self._timer = self._loop.call_later(self._limits.receive_s, self.close)
+        self._buffer += data
+        if flags & socket.MSG_CTRUNC or len(self._descriptors) > 1:
+            return self._refuse(invalid("more than one descriptor came with a request", "send one, the namespace's"))
+        if len(self._buffer) < size:
+            return True
+        if self._wanted is None:
+            (self._wanted,) = LENGTH.unpack(self._buffer)
+            self._buffer.clear()
+            if self._wanted > self._limits.message_bytes:
+                sentence = f"a request of {self._wanted} bytes is above the limit of {self._limits.message_bytes}"
+                return self._refuse(invalid(sentence, "send less", bytes=self._wanted))
+            if self._wanted > 0:
+                return True
+        self._begin()
+        return False
+
+    def _take_descriptors(self, ancillary: list[tuple[int, int, bytes]]) -> None:
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                received = array.array("i")
+                received.frombytes(data[: len(data) - len(data) % received.itemsize])
+                self._descriptors += received
+
+    def _refuse(self, error: HawseError) -> bool:
+        """Where the next frame begins is not known any more: say why, and end the connection."""
+        with contextlib.suppress(OSError):
+            self._socket.send(frame(error_reply(error)))
+        self.close()
+        return False
+
+    def _begin(self) -> None:
+        self._stop_timer()
+        self._loop.remove_reader(self._socket.fileno())
+        self.task = self._loop.create_task(self._serve(bytes(self._buffer)))
+
+    async def _serve(self, payload: bytes) -> None:
+        try:
+            reply = await self._handle(payload)
+            await self._send(frame(reply))
+        except (OSError, TimeoutError):  # the client is gone or does not read; what it asked for is done all the same
+            self.close()
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        else:
+            self.task = None
+            self.listen()
+
+    async def _handle(self, payload: bytes) -> bytes:
+        descriptor = self._descriptors[0] if self._descriptors else None
+        try:
+            async with asyncio.timeout(self._limits.handle_s):
+                return await self._handler(payload, descriptor)
+        except HawseError as error:
+            return error_reply(error)
+        except TimeoutError:
+            return error_reply(
+                unavailable(
+                    f"the request was not done within {self._limits.handle_s:g} s and was given up", "try again"
+                )
+            )
+        except Exception as error:  # noqa: BLE001 a fault of ours in one request must not end the daemon, nor hide
+            get_logger("contract").error("internal error", reason=one_line(error))
+            return error_reply(HawseError(Kind.INTERNAL, f"internal error: {type(error).__name__}", hint="see the log"))
+        finally:
+            self._close_descriptors()
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            async with asyncio.timeout(self._limits.receive_s):
+                await self._loop.sock_sendall(self._socket, memoryview(data)[sent:])

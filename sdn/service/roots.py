@@ -1,0 +1,136 @@
+"""Roots: where a daemon's state and sockets are, and the one rule for finding the controller.
+
+Imports next to nothing: every `hawse` command comes through here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from sdn.model.errors import HawseError, Kind, invalid
+
+SOCKET_PATH_BYTES_MAX = 107
+"""unix(7): sun_path has 108 bytes, the last of them a zero."""
+DEFAULT_STATE = Path("/var/lib/hawse")
+DEFAULT_RUN = Path("/run/hawse")
+DIRECTORY_MODE = 0o700
+
+
+class Root(NamedTuple):
+    """One host's (or controller's) directories; every path of a file in them is named here."""
+
+    state: Path
+    run: Path
+
+    @property
+    def controller_socket(self) -> Path:
+        """REST (mode 0600)."""
+        return self.run / "controller.sock"
+
+    @property
+    def agent_socket(self) -> Path:
+        """The attach contract (mode 0600)."""
+        return self.run / "agent.sock"
+
+    @property
+    def client_file(self) -> Path:
+        """Where the controller of this root is: `{"controller": URL}`."""
+        return self.run / "client.json"
+
+    @property
+    def agent_file(self) -> Path:
+        """The agent's configuration."""
+        return self.run / "agent.json"
+
+    @property
+    def controller_file(self) -> Path:
+        """The controller's configuration."""
+        return self.run / "controller.json"
+
+    @property
+    def netns(self) -> Path:
+        """Namespaces that outlive the agent, as bind mounts."""
+        return self.run / "netns"
+
+    @property
+    def database(self) -> Path:
+        """The controller's SQLite file."""
+        return self.state / "controller.db"
+
+    @property
+    def tls(self) -> Path:
+        """The controller's certificate and key."""
+        return self.state / "tls"
+
+    @property
+    def journal(self) -> Path:
+        """The agent's undelivered releases."""
+        return self.state / "journal"
+
+    def pid_file(self, daemon: str) -> Path:
+        """The file whose lock the running daemon of that name holds."""
+        return self.run / f"{daemon}.pid"
+
+    def create(self) -> None:
+        """Make the directories (0700) and refuse a root whose sockets could not be bound.
+
+        Raises: INVALID (path too long), DENIED, UNAVAILABLE (a read-only or full disk …).
+        """
+        for socket_path in (self.controller_socket, self.agent_socket):
+            check_socket_path(socket_path)
+        for directory in (self.run, self.state):
+            try:
+                directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            except PermissionError as error:
+                raise HawseError(
+                    Kind.DENIED, f"cannot make {directory}: {error.strerror}", hint="run as root, or choose --root DIR"
+                ) from None
+            except OSError as error:
+                raise HawseError(
+                    Kind.UNAVAILABLE, f"cannot make {directory}: {error.strerror}", hint="choose another --root DIR"
+                ) from None
+
+
+def check_socket_path(path: Path | str) -> None:
+    """Refuse a path that no unix socket can have. Raises: INVALID, with the length."""
+    length = len(os.fsencode(path))
+    if length > SOCKET_PATH_BYTES_MAX:
+        raise invalid(
+            f"the socket's path {path} has {length} bytes; a unix socket's path has at most {SOCKET_PATH_BYTES_MAX}",
+            f"choose a root that is at least {length - SOCKET_PATH_BYTES_MAX} bytes shorter",
+            length=length,
+            limit=SOCKET_PATH_BYTES_MAX,
+        )
+
+
+def find_root(option: str | None = None, environ: Mapping[str, str] | None = None) -> Root:
+    """The root: `--root`, else `HAWSE_ROOT`, else the machine's own."""
+    chosen = option or (os.environ if environ is None else environ).get("HAWSE_ROOT")
+    if not chosen:
+        return Root(DEFAULT_STATE, DEFAULT_RUN)
+    directory = Path(os.path.abspath(chosen))
+    return Root(directory / "state", directory)
+
+
+def find_controller(option: str | None, root: Root, environ: Mapping[str, str] | None = None) -> str:
+    """The controller's URL: `--controller`, else `HAWSE_CONTROLLER`, else the root's client.json, else its socket.
+
+    Raises: INVALID (client.json is not what it should be).
+    """
+    chosen = option or (os.environ if environ is None else environ).get("HAWSE_CONTROLLER")
+    if chosen:
+        return chosen
+    try:
+        text = root.client_file.read_text()
+    except OSError:
+        return f"unix:{root.controller_socket}"
+    try:
+        return str(json.loads(text)["controller"])
+    except (ValueError, KeyError, TypeError):
+        raise invalid(
+            f'{root.client_file} does not hold {{"controller": URL}}', "correct or remove it, or give --controller URL"
+        ) from None
