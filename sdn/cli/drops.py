@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from sdn.cli.connection import client_of, path
+from sdn.cli.connection import client_of
 from sdn.cli.exits import Exit
 from sdn.cli.output import print_json, print_table
 
@@ -23,10 +23,7 @@ def drops_arguments(parser: argparse.ArgumentParser) -> None:
 
 def drops(args: argparse.Namespace) -> int:
     """Show the guard's counters by name."""
-    import urllib.parse
-
-    query = "?" + urllib.parse.urlencode({"host": args.host}) if args.host else ""
-    _, _, value = client_of(args).get(path("drops") + query)
+    value = client_of(args).get("/v1/drops", host=args.host).body
     items = [item for item in value["items"] if args.all or item["packets"]]
     if args.output == "json":
         print_json(items)

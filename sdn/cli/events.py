@@ -20,8 +20,7 @@ def events_arguments(parser: argparse.ArgumentParser) -> None:
 def events(args: argparse.Namespace) -> int:
     """Print events, a line each."""
     since = args.since if args.since is not None else (None if args.follow else 0)
-    query = "?" + "&".join(([f"since={since}"] if since is not None else []) + ([] if args.follow else ["follow=0"]))
-    for event in client_of(args, timeout_s=3600.0).events("/v1/events" + query.rstrip("?")):
+    for event in client_of(args).events(since=since, follow=None if args.follow else False):
         if args.output == "json":
             print(json.dumps(event, ensure_ascii=False), flush=True)
             continue

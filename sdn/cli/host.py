@@ -62,4 +62,4 @@ def forget_arguments(parser: argparse.ArgumentParser) -> None:
 
 def forget(args: argparse.Namespace) -> int:
     """Drop hosts for good; their endpoints are released."""
-    return remove_each(args, "hosts", args.hosts, "?force=1" if args.force else "")
+    return remove_each(args, "hosts", args.hosts, force=True if args.force else None)

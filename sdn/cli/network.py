@@ -6,10 +6,11 @@ import argparse
 import sys
 from typing import Any
 
-from sdn.cli.connection import client_of, get, path
+from sdn.cli.connection import client_of, get, revision_of
 from sdn.cli.exits import Exit, exit_of
 from sdn.cli.output import print_json, print_properties, print_table
-from sdn.cli.waiting import finish, parse_labels, wait_argument, wait_revision
+from sdn.cli.waiting import finish, parse_labels, wait_argument
+from sdn.client.client import resource, with_query
 from sdn.model.errors import HawseError, invalid
 
 Arguments = argparse.ArgumentParser
@@ -49,8 +50,8 @@ def create(args: argparse.Namespace) -> int:
     if args.mtu is not None:
         body["mtu_bytes"] = args.mtu
     body["subnets"] = _subnets(args)
-    _, headers, network = client_of(args).post("/v1/networks", body)
-    return finish(args, wait_revision(headers), network, _created(network))
+    reply = client_of(args).post("/v1/networks", body)
+    return finish(args, revision_of(reply), reply.body, _created(reply.body))
 
 
 def _created(network: dict[str, Any]) -> str:
@@ -153,10 +154,8 @@ def update(args: argparse.Namespace) -> int:
         "subnets": [_subnet_body(subnet) for subnet in current["subnets"]] + _subnets(args),
         "labels": labels,
     }
-    _, headers, network = client.put(
-        path("networks", current["id"]), body, headers={"If-Match": str(current["revision"])}
-    )
-    return finish(args, wait_revision(headers), network, _created(network))
+    reply = client.put(resource("networks", current["id"]), body, {"If-Match": str(current["revision"])})
+    return finish(args, revision_of(reply), reply.body, _created(reply.body))
 
 
 def _subnet_body(subnet: dict[str, Any]) -> dict[str, Any]:
@@ -177,15 +176,15 @@ def rm(args: argparse.Namespace) -> int:
     return remove_each(args, "networks", args.networks)
 
 
-def remove_each(args: argparse.Namespace, kind: str, references: list[str], query: str = "") -> int:
+def remove_each(args: argparse.Namespace, kind: str, references: list[str], force: bool | None = None) -> int:
     """Delete resources one after the other; go on after an error, tell each, end with the first one's code."""
     client = client_of(args)
     code: int = Exit.OK
     revision = 0
     for reference in references:
         try:
-            _, headers, _ = client.delete(path(kind, reference) + query)
-            revision = max(revision, wait_revision(headers))
+            reply = client.delete(with_query(resource(kind, reference), {"force": force}))
+            revision = max(revision, revision_of(reply))
             if args.output != "json":
                 print(reference)
         except HawseError as error:

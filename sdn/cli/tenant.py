@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from sdn.cli.connection import client_of, get
+from sdn.cli.connection import client_of, get, revision_of
 from sdn.cli.exits import Exit
 from sdn.cli.network import remove_each
 from sdn.cli.output import print_json, print_properties, print_table
-from sdn.cli.waiting import finish, parse_labels, wait_argument, wait_revision
+from sdn.cli.waiting import finish, parse_labels, wait_argument
 
 
 def create_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +21,8 @@ def create_arguments(parser: argparse.ArgumentParser) -> None:
 def create(args: argparse.Namespace) -> int:
     """Make a tenant."""
     body = {"name": args.name, "labels": parse_labels(args.label)}
-    _, headers, tenant = client_of(args).post("/v1/tenants", body)
-    return finish(args, wait_revision(headers), tenant, tenant["name"])
+    reply = client_of(args).post("/v1/tenants", body)
+    return finish(args, revision_of(reply), reply.body, reply.body["name"])
 
 
 def ls_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ def version(args: argparse.Namespace) -> int:
     rows = [("hawse", "", VERSION)]
     try:
         client = client_of(args, timeout_s=5.0)
-        _, _, status = client.get("/v1/status")
+        status = client.get("/v1/status").body
         rows.append(("controller", "", status.get("version", "unknown")))
         rows += [("agent", host["name"], host.get("version") or "unknown") for host in client.items("/v1/hosts")]
     except HawseError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from sdn.cli.connection import client_of
@@ -29,11 +28,6 @@ def wait_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def wait_revision(headers: Mapping[str, str]) -> int:
-    """The revision that a write's reply names."""
-    return int(headers.get("hawse-revision", "0"))
-
-
 def finish(args: argparse.Namespace, revision: int, value: Any, text: str) -> int:
     """Print what a write gave, then wait if asked to; the exit code."""
     if args.wait is None:
@@ -43,7 +37,7 @@ def finish(args: argparse.Namespace, revision: int, value: Any, text: str) -> in
             print(text)
         return Exit.OK
     client = client_of(args, timeout_s=args.wait + 10)
-    _, _, status = client.get(f"/v1/status?revision={revision}&wait={args.wait:g}")
+    status = client.get("/v1/status", revision=revision, wait=f"{args.wait:g}").body
     hosts = status["hosts"]
     if args.output == "json":
         print_json({"result": value, "revision": revision, "settled": status["settled"], "hosts": hosts})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import subprocess
 import sys
 
@@ -79,7 +80,7 @@ def test_global_options_may_come_first(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["network", "ls"], ["network", "attach", "web", "--pid", "1"], ["drops"], ["events"]]
+    "words", [["network", "ls"], ["network", "attach", "web", "--pid", str(os.getpid())], ["drops"], ["events"]]
 )
 def test_without_a_daemon_one_sentence_says_what_to_start(words, tmp_path, capsys):
     assert run(*words, "--root", str(tmp_path)) == Exit.UNAVAILABLE
