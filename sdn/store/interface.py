@@ -52,6 +52,7 @@ class Delete:
 class Transaction:
     """All compares hold and all writes happen at one new revision, or nothing does. A key is written at most once.
 
+    Each one that is committed raises the revision, also one that writes nothing or deletes what is absent.
     `note` (who and what, opaque here) is kept with the change.
     """
 
@@ -62,7 +63,10 @@ class Transaction:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
-    """What one transaction did. `time_s`: when it was committed, seconds since the epoch."""
+    """What one transaction did, in its order, without the deletes of what was absent.
+
+    `time_s`: when it was committed, seconds since the epoch.
+    """
 
     revision: Revision
     writes: tuple[Put | Delete, ...]
@@ -123,7 +127,10 @@ class Store(Protocol):
         """Changes with a revision above `since`, oldest first, at most `limit`. Raises: CompactedError."""
 
     def watch(self, since: Revision) -> AsyncIterator[Change]:
-        """Every change with a revision above `since`, in order, without gap, for ever. Raises: CompactedError."""
+        """Every change with a revision above `since`, in order, without gap; ends when the store is closed.
+
+        Raises: CompactedError.
+        """
 
     async def compact(self, before: Revision) -> None:
         """Forget changes with a revision below `before`; records stay."""
