@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """`target` and `arguments` are `module:function`.
 
     `arguments(parser)` fills an argparse parser and `target(args)` returns the exit code; with `raw`, `target(argv)`
