@@ -26,10 +26,9 @@ STEPS: tuple[Step, ...] = (
         # `writes` is msgpack of [[key, value | nil], …]: a change is written and read as a whole.
         "CREATE TABLE change (revision INTEGER PRIMARY KEY, time_s REAL NOT NULL, note BLOB NOT NULL,"
         " writes BLOB NOT NULL)",
-        # `floor` is the lowest revision whose change is kept.
-        "CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL,"
-        " floor INTEGER NOT NULL)",
-        "INSERT INTO head VALUES (1, 0, 1)",
+        # `floor` is the lowest revision whose change is kept; the newest change is the head, or the floor less one.
+        "CREATE TABLE log (one INTEGER PRIMARY KEY CHECK (one = 1), floor INTEGER NOT NULL)",
+        "INSERT INTO log VALUES (1, 1)",
         f"PRAGMA application_id = {APPLICATION_ID}",
     ),
 )

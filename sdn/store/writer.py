@@ -33,9 +33,10 @@ _T = TypeVar("_T")
 
 PRUNE_SLACK_CHANGES = 64
 """Old changes are dropped this many at a time: one by one, every commit would dirty a page more."""
-CHECKPOINT_GROUPS = 256
-CHECKPOINT_BYTES = 4 << 20
-"""The log is folded into the file after this many groups or bytes of values: about a megabyte of log, either way."""
+CHECKPOINT_GROUPS = 128
+CHECKPOINT_BYTES = 1 << 20
+"""The log is folded into the file after this many groups or bytes of values: a group takes some 20 kB of log, a value
+is in it twice; so it stays within database.LOG_BYTES."""
 
 _encode_writes = msgspec.msgpack.Encoder().encode
 _writes_decoder: Decoder[tuple[tuple[str, bytes | None], ...]] = Decoder(
@@ -85,7 +86,7 @@ class Writer:
             return
         try:
             self._begin()
-            self._set_head(self.head, Revision(floor))
+            self._forget_before(floor)
             self._execute("COMMIT")
         except sqlite3.Error as error:
             raise refuse(error, self._path, "write to") from None
@@ -118,7 +119,7 @@ class Writer:
         head, floor = changes[-1].revision, self.floor
         if head - floor + 1 >= self._keep + min(self._keep, PRUNE_SLACK_CHANGES):
             floor = Revision(head - self._keep + 1)
-        self._set_head(head, floor)
+            self._forget_before(floor)
         self._execute("COMMIT")
         self.head, self.floor = head, floor
         self._groups += 1
@@ -152,10 +153,9 @@ class Writer:
         )
         return change
 
-    def _set_head(self, head: Revision, floor: Revision) -> None:
-        if floor > self.floor:
-            self._execute("DELETE FROM change WHERE revision < ?", (floor,))
-        self._execute("UPDATE head SET revision = ?, floor = ?", (head, floor))
+    def _forget_before(self, floor: int) -> None:
+        self._execute("DELETE FROM change WHERE revision < ?", (floor,))
+        self._execute("UPDATE log SET floor = ?", (floor,))
 
     def _begin(self) -> None:
         """Undo what a failed transaction has left (a full disk has rolled back by itself), then begin."""
@@ -201,7 +201,8 @@ class Reader:
 
 
 def _read_head(connection: sqlite3.Connection) -> tuple[Revision, Revision]:
-    head, floor = connection.execute("SELECT revision, floor FROM head").fetchone()
+    query = "SELECT coalesce((SELECT max(revision) FROM change), floor - 1), floor FROM log"
+    head, floor = connection.execute(query).fetchone()
     return Revision(head), Revision(floor)
 
 
