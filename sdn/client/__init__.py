@@ -1,7 +1,7 @@
 """The REST client: the standard library alone, and of it little, because every `hawse` command pays for it.
 
 Vocabulary
-    address     where the controller listens: `unix:/run/hawse/controller.sock`
+    address     where the controller listens: `unix:/run/hawse/controller.sock` (`sdn.service.roots` finds it)
     reply       status, headers (lower case) and the decoded JSON body
     page        a part of a list; `next` in it is the cursor of the following one
 

@@ -9,12 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
-from sdn.client.address import find_controller
 from sdn.client.events import Event, parse_events
 from sdn.client.http import ProtocolError, ReplyReader, request_bytes
 from sdn.model.errors import HawseError, Kind, denied, invalid, unavailable
-
-__all__ = ["Client", "Reply", "find_controller", "quote", "resource", "with_query"]
 
 TIMEOUT_S = 30.0
 SOCKET_PATH_BYTES_MAX = 107

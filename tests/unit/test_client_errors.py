@@ -1,4 +1,4 @@
-"""Finding the controller, and what the client says where it is not."""
+"""What the client says where no controller answers, or something else does."""
 
 from __future__ import annotations
 
@@ -8,27 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sdn.client.client import Client, find_controller, quote, resource, with_query
+from sdn.client.client import Client, quote, resource, with_query
 from sdn.model.errors import HawseError, Kind
-
-
-def test_the_rule_in_its_order(tmp_path: Path) -> None:
-    (tmp_path / "client.json").write_text('{"controller": "unix:/from/the/file"}')
-    environment = {"HAWSE_CONTROLLER": "unix:/from/the/environment", "HAWSE_ROOT": str(tmp_path)}
-    assert find_controller("unix:/given", tmp_path, environment) == "unix:/given"
-    assert find_controller(None, tmp_path, environment) == "unix:/from/the/environment"
-    assert find_controller(None, tmp_path, {}) == "unix:/from/the/file"
-    assert find_controller(None, None, {"HAWSE_ROOT": str(tmp_path)}) == "unix:/from/the/file"
-    assert find_controller(None, tmp_path / "other", {}) == f"unix:{tmp_path}/other/controller.sock"
-    assert find_controller(None, tmp_path / "other", {}) == f"unix:{tmp_path}/other/controller.sock"
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"controller": 3}'])
-def test_a_broken_file_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "client.json").write_text(content)
-    with pytest.raises(HawseError, match=r"client\.json") as caught:
-        find_controller(None, tmp_path, {})
-    assert caught.value.kind is Kind.INVALID
 
 
 def test_not_running_says_how_to_start(tmp_path: Path) -> None:

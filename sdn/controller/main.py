@@ -1,0 +1,137 @@
+"""`hawse controller`: the process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdn.model.errors import invalid
+from sdn.service.daemon import Daemon, add_arguments, run_daemon, tune_collector
+
+if TYPE_CHECKING:
+    from sdn.controller.listen import Address
+    from sdn.controller.options import Options, Pool
+
+POOL_LENGTHS = {4: 24, 6: 64}
+"""What automatic subnets have, unless the pool itself is smaller."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the controller until it is told to stop; the exit code. Raises: HawseError where it cannot start."""
+    options = parser().parse_args(list(argv))
+    from sdn.controller.listen import DEFAULT, advertised, parse_listen
+
+    addresses = [parse_listen(text) for text in options.listen] or [DEFAULT]
+    advertised(options.advertise, addresses)  # refused before anything is made
+    core_options = _core_options(options.pool, options.vni_first)
+
+    async def serve(daemon: Daemon) -> None:
+        await _serve(daemon, addresses, options.advertise, core_options)
+
+    return run_daemon("controller", options, serve, needs_root=False)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = argparse.ArgumentParser(
+        prog="hawse controller",
+        description="Run the controller: REST on a unix socket in its root, host streams on TCP in TLS.",
+        allow_abbrev=False,
+    )
+    add_arguments(made)
+    made.add_argument(
+        "--listen",
+        metavar="ADDRESS:PORT",
+        action="append",
+        default=[],
+        help="where hosts connect; repeatable; [v6]:port; default 127.0.0.1:4780",
+    )
+    made.add_argument(
+        "--advertise",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="what hosts are told, https://ADDRESS:PORT; repeatable; default: where it listens",
+    )
+    made.add_argument(
+        "--pool",
+        metavar="PREFIX",
+        action="append",
+        default=[],
+        help="automatic subnets are cut from it; repeatable, IPv4 and IPv6",
+    )
+    made.add_argument("--vni-first", metavar="N", type=int, default=1, help="the lowest VNI to give out")
+    return made
+
+
+def _core_options(pools: Sequence[str], vni_first: int) -> Options:
+    from sdn.controller.options import DEFAULT_POOLS, Options
+    from sdn.model.address import family_of
+    from sdn.model.resources import VNI_MAX
+
+    if not 1 <= vni_first <= VNI_MAX:
+        raise invalid(f"--vni-first {vni_first} is not a VNI", f"it is 1 to {VNI_MAX}", vni_first=vni_first)
+    chosen = tuple(_parse_pool(text) for text in pools)
+    families = {family_of(pool.prefix) for pool in chosen}
+    kept = tuple(pool for pool in DEFAULT_POOLS if family_of(pool.prefix) not in families)
+    return Options(pools=chosen + kept, vni_first=vni_first)
+
+
+def _parse_pool(text: str) -> Pool:
+    from sdn.controller.options import Pool
+    from sdn.model.address import parse_prefix
+
+    prefix = parse_prefix(text)
+    return Pool(str(prefix), max(POOL_LENGTHS[prefix.family], prefix.length))
+
+
+async def _serve(daemon: Daemon, addresses: Sequence[Address], advertise: Sequence[str], core_options: Options) -> None:
+    from sdn.controller.core import Core
+    from sdn.controller.edge import Edge
+    from sdn.controller.listen import advertised
+    from sdn.controller.measured import MeasuredStore
+    from sdn.controller.metrics import Metrics
+    from sdn.controller.server import serving
+    from sdn.controller.tls import open_identity
+    from sdn.store.sqlite import SqliteStore
+
+    identity = open_identity(daemon.root.tls)
+    metrics = Metrics()
+    store = MeasuredStore(await SqliteStore.open(daemon.root.database), metrics.commit_s.observe, time.monotonic)
+    try:
+        core = await Core.start(store, clock=time.time, random_bits=secrets.randbits, options=core_options)
+        edge = Edge(core, identity.fingerprint, daemon.log, metrics)
+        try:
+            path = daemon.root.controller_socket
+            async with serving(edge, path, addresses, identity.server_context()) as bound:
+                edge.controllers = advertised(advertise, bound)
+                write_client_file(daemon.root.client_file, f"unix:{path}")
+                edge.ready = True
+                tune_collector()  # what was imported and loaded meanwhile stays, too
+                daemon.log.info("serving", listen=[str(one) for one in bound], revision=core.revision)
+                daemon.ready()
+                await daemon.stopping.wait()
+                edge.ready = False
+                await core.close()  # ends every stream and wait, so that the listeners can close at once
+        finally:
+            await core.close()
+    finally:
+        await store.close()
+
+
+def write_client_file(path: Path, url: str) -> None:
+    """Tell the commands of this root where the controller is; whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps({"controller": url}) + "\n")
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

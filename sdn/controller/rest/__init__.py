@@ -1,0 +1,15 @@
+"""The REST resources, one module each; what a module holds in `ROUTES` is served and described.
+
+Vocabulary
+    reference   how a path names a resource: an id, a name (tenant `default`) or `tenant/name`, percent-encoded
+    page        a part of a list: `items`, `revision`, and `next`, the cursor for `after`
+    revision    of a resource: at which it was last changed; If-Match takes it, `ETag` gives it
+    spec        what a user writes (`sdn.controller.specs`); an unknown field in it is refused
+
+One request's walk: `server` has checked and decoded the request into a `Call`; a handler here asks the core and shows
+what it gave (`sdn.controller.view`) in a `Reply`. Handlers raise `HawseError` and know no HTTP.
+
+Semantics: POST creates (201, or 409). PUT makes it so: 201 created, 200 where it is so already, 409 with
+`facts.difference` where it is not, unless If-Match has its revision (412 where that is stale). DELETE of what is
+absent succeeds (204). Every write's reply carries `Hawse-Revision`: what `/v1/status?revision=R&wait=S` waits for.
+"""

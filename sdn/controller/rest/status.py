@@ -1,0 +1,62 @@
+"""`/v1/status`: how far every host is, and waiting for them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sdn.controller.query import Parameter
+from sdn.controller.route import Call, Reply, Route
+from sdn.controller.status import HostState, Step
+from sdn.model.errors import invalid
+from sdn.model.ids import Revision
+from sdn.model.version import VERSION
+
+WAIT_MAX_S = 3600.0
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True):
+    """The fleet. With `revision` in the query: the hosts that it concerns, and whether all of them are in step."""
+
+    revision: int
+    version: str
+    hosts: tuple[HostState, ...]
+    settled: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+async def get_status(call: Call) -> Reply:
+    """Now, or once the hosts concerned by a revision are in step or the time is up."""
+    wanted, wait_s = call.query.integer("revision", 0, 1 << 62), call.query.seconds("wait", WAIT_MAX_S)
+    if wanted is None:
+        if wait_s is not None:
+            raise invalid("wait without revision", "say which revision: ?revision=R&wait=SECONDS", parameter="wait")
+        status = call.core.status()
+        return Reply(StatusView(revision=status.revision, version=VERSION, hosts=status.hosts))
+    if wanted > call.core.revision:
+        raise invalid(
+            f"revision {wanted} does not exist yet",
+            f"the last one is {call.core.revision}",
+            revision=wanted,
+            last=call.core.revision,
+        )
+    states = await call.core.wait_settled(Revision(wanted), wait_s or 0.0)
+    settled = all(state.state in (Step.APPLIED, Step.FAILED) for state in states)
+    return Reply(StatusView(revision=call.core.revision, version=VERSION, hosts=tuple(states), settled=settled))
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/status",
+        get_status,
+        "how far every host is",
+        StatusView,
+        query=(
+            Parameter("revision", "only the hosts that this revision concerns", {"type": "integer", "minimum": 0}),
+            Parameter(
+                "wait",
+                "seconds to wait until they are in step",
+                {"type": "number", "minimum": 0, "maximum": WAIT_MAX_S},
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,80 @@
+"""Routes: one table that makes the server and its description."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from sdn.controller import rest
+from sdn.controller.core import Core
+from sdn.controller.edge import Edge
+from sdn.controller.query import Parameter, Query
+from sdn.model.ids import Revision
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """One request, checked. `body` is of the route's body type; `reference` is what the path names ("" if nothing).
+
+    `actor` is who asks, for the audit. `if_match` is the revision that the resource must have.
+    """
+
+    edge: Edge
+    request: web.Request
+    query: Query
+    body: Any
+    reference: str
+    if_match: Revision | None
+    actor: str
+
+    @property
+    def core(self) -> Core:
+        """The core."""
+        return self.edge.core
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back. `body` None: nothing. `revision` of a write goes into `Hawse-Revision`; `etag` into `ETag`."""
+
+    body: Any = None
+    status: int = 200
+    revision: Revision | None = None
+    etag: Revision | None = None
+
+
+Handler = Callable[[Call], Awaitable["Reply | web.StreamResponse"]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path. `reply` None: no content, or (with `media`) something that is not JSON.
+
+    `statuses` are the successful ones; every route may answer with a problem document. `conditional`: takes If-Match.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    reply: Any = None
+    body: Any = None
+    query: tuple[Parameter, ...] = ()
+    statuses: tuple[int, ...] = (200,)
+    conditional: bool = False
+    media: str = "application/json"
+
+
+def all_routes() -> list[Route]:
+    """The routes of every module in `rest`: a new resource is one new module there."""
+    routes: list[Route] = []
+    for found in pkgutil.iter_modules(rest.__path__):
+        module = importlib.import_module(f"{rest.__name__}.{found.name}")
+        routes.extend(module.ROUTES)
+    return routes

@@ -1,0 +1,78 @@
+"""A host's stream over WebSocket: bytes between the connection and the core's `HostStream`, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from aiohttp import WSMsgType, web
+
+from sdn.controller.edge import Edge
+from sdn.controller.problem import RefusedError
+from sdn.controller.session import HostStream
+from sdn.model.errors import HawseError
+from sdn.model.ids import HostId
+from sdn.model.resources import Host
+
+MESSAGE_BYTES_MAX = 4 << 20
+"""Of an agent; a report of a thousand failures has a tenth of it."""
+HEARTBEAT_S = 10.0
+"""A ping this often; a host that does not answer within half of it is gone."""
+CLOSE_TIMEOUT_S = 2.0
+REFUSAL_DELAY_S = 0.25
+"""Guessing a 128-bit secret is hopeless anyway; this keeps a broken agent from asking thousands of times a second."""
+
+
+async def serve_stream(edge: Edge, request: web.Request) -> web.StreamResponse:
+    """Authenticate, then carry messages both ways until either end closes. Raises: 401, 426."""
+    host = await _authenticated(edge, request)
+    socket = web.WebSocketResponse(
+        heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_BYTES_MAX, compress=False, timeout=CLOSE_TIMEOUT_S
+    )
+    if not socket.can_prepare(request).ok:
+        raise RefusedError(426, "this is a WebSocket", "open it as one (RFC 6455)", headers={"Upgrade": "websocket"})
+    await socket.prepare(request)
+    stream = edge.core.connect(host.id)
+    edge.log.info("stream opened", host=host.name, peer=str(request.remote))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(_write(socket, stream))
+            await _read(socket, stream)
+            writer.cancel()
+    except* ConnectionError:
+        pass  # lost while writing: the reader's end says the same
+    finally:
+        stream.closed()
+        edge.log.info("stream closed", host=host.name, code=socket.close_code)
+        await socket.close()
+    return socket
+
+
+async def _authenticated(edge: Edge, request: web.Request) -> Host:
+    scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
+    host, colon, secret = credential.strip().partition(":")
+    try:
+        if scheme.lower() != "bearer" or not colon:
+            raise RefusedError(401, "no credential was sent", "send Authorization: Bearer HOST:SECRET")
+        return edge.core.authenticate(HostId(host), secret)
+    except HawseError as error:
+        edge.metrics.authentication_failures += 1
+        edge.log.warning("stream refused", peer=str(request.remote), reason=error.message)
+        await asyncio.sleep(REFUSAL_DELAY_S)
+        raise RefusedError(401, error.message, error.hint, headers={"WWW-Authenticate": "Bearer"}) from None
+
+
+async def _write(socket: web.WebSocketResponse, stream: HostStream) -> None:
+    """The only one who sends; a full send buffer holds it up here, and the core coalesces what waits."""
+    while (message := await stream.outgoing()) is not None:
+        await socket.send_bytes(message)
+    await socket.close()
+
+
+async def _read(socket: web.WebSocketResponse, stream: HostStream) -> None:
+    async for message in socket:
+        if message.type is not WSMsgType.BINARY:
+            with contextlib.suppress(ConnectionError):
+                await socket.close(code=1003, message=b"binary messages only")
+            return
+        await stream.receive(message.data)
