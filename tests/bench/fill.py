@@ -1,0 +1,104 @@
+"""Thousands of endpoints: some real ones on the measured host, many on hosts that exist on the stream alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import aiohttp
+
+from sdn.client.client import Client
+from sdn.model.codec import encode_msgpack
+from sdn.model.stream import Attached, AttachRequest, Failed, Hello, Report, Sync, Welcome, down_decoder
+from tests.bench.attach import ROUNDS, attacher
+from tests.bench.measure import progress
+from tests.bench.stand import Inside, Lab
+
+REMOTE_HOSTS = 10
+REMOTE_PER_HOST = 1000
+LOCAL = 1000 - ROUNDS - 10
+"""The samples of the row themselves bring the host to its limit of 1000."""
+WINDOW = 50
+"""Requests of one ghost that are under way at once."""
+
+
+@contextmanager
+def filled(lab: Lab) -> Iterator[None]:
+    """10 000 remote endpoints and nearly 1000 local ones in the network `web`."""
+    progress("filling a network: 10 000 remote endpoints …")
+    client = Client(f"unix:{lab.directory / 'controller' / 'controller.sock'}")
+    credentials = [_credential(client, f"ghost{number}") for number in range(REMOTE_HOSTS)]
+    inside = Inside(lab.host_namespace("h1"))
+    try:
+        inside.do(lambda: asyncio.run(_attach_all(credentials)))
+    finally:
+        inside.close()
+    progress(f"filling a network: {LOCAL} local endpoints …")
+    with attacher(lab, "h1", "web") as (local, sandboxes):
+        for _ in range(LOCAL):
+            local.add(sandboxes.make(), 0)
+        yield
+
+
+def _credential(client: Client, name: str) -> dict[str, Any]:
+    client.post("/v1/hosts", {"name": name})
+    credential: dict[str, Any] = client.post(f"/v1/hosts/{name}/credential").body
+    return credential
+
+
+async def _attach_all(credentials: list[dict[str, Any]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for number, credential in enumerate(credentials):
+            group.create_task(_ghost(number, credential))
+
+
+async def _ghost(number: int, credential: dict[str, Any]) -> None:
+    """A host that attaches its share and reports what it is sent as applied."""
+    url = next(url for url in credential["controllers"] if "[" not in url)
+    pinned = aiohttp.Fingerprint(bytes.fromhex(credential["fingerprint"]))
+    headers = {"Authorization": f"Bearer {credential['host']}:{credential['secret']}"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{url}/v1/stream", ssl=pinned, headers=headers, max_msg_size=0) as socket,
+    ):
+        hello = Hello(
+            host=credential["host"],
+            incarnation=f"ghost:{number}",
+            vtep4=f"100.64.0.{200 + number}",
+            mtu_bytes=1500,
+            version="ghost",
+        )
+        await socket.send_bytes(encode_msgpack(hello))
+        session, done, asked = 0, 0, 0
+        while done < REMOTE_PER_HOST:
+            message = down_decoder.msgpack(await socket.receive_bytes())
+            match message:
+                case Welcome():
+                    session = message.session
+                case Sync(revision):
+                    await socket.send_bytes(encode_msgpack(Report(session=session, revision=revision)))
+                case Attached():
+                    done += 1
+                case Failed(problem=problem):
+                    raise RuntimeError(json.dumps(problem.facts) + problem.message)
+                case _:
+                    continue
+            while session and asked < REMOTE_PER_HOST and asked - done < WINDOW:
+                asked += 1
+                await socket.send_bytes(encode_msgpack(_request(session, asked)))
+
+
+def _request(session: int, number: int) -> AttachRequest:
+    return AttachRequest(
+        session=session,
+        request=number,
+        client="bench",
+        scope="",
+        container=f"g{number}",
+        ifname="eth0",
+        sandbox=number,
+        network="web",
+    )
