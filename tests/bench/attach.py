@@ -74,7 +74,7 @@ def row_of_200(lab: Lab) -> Iterator[Result]:
             containers, batch = Containers(), IpBatch(host)
             try:
                 paths = [containers.make() for _ in range(ROW_OF_200)]
-                return timed(lambda: [batch.add(path) for path in paths])
+                return timed(lambda: batch.add_all(paths))
             finally:
                 containers.remove()
 

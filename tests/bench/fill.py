@@ -78,7 +78,7 @@ async def _ghost(number: int, credential: dict[str, Any]) -> None:
             match message:
                 case Welcome():
                     session = message.session
-                case Sync(revision):
+                case Sync(revision=revision):
                     await socket.send_bytes(encode_msgpack(Report(session=session, revision=revision)))
                 case Attached():
                     done += 1

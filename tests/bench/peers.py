@@ -104,3 +104,8 @@ class IpBatch:
         )
         subprocess.run(["ip", "-n", self._host, "-batch", "-"], input=outside, text=True, check=True)
         subprocess.run(["ip", "-n", name, "-batch", "-"], input=inside, text=True, check=True)
+
+    def add_all(self, paths: list[str]) -> None:
+        """One after the other."""
+        for path in paths:
+            self.add(path)
