@@ -1,0 +1,111 @@
+"""`hawse agent`: the core with the kernel, the controller and the local socket at its edges."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from sdn.model.errors import invalid
+from sdn.service.daemon import Daemon, add_arguments, run_daemon
+
+DATAPATHS = ("bridge",)
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command. Returns the exit code. Raises: HawseError, for the command line to print."""
+    parser = argparse.ArgumentParser(
+        prog="hawse agent", description="Wire this host's containers as the controller decides.", allow_abbrev=False
+    )
+    add_arguments(parser)
+    parser.add_argument("--config", metavar="FILE", default=None, help="the host's identity (default: RUN/agent.json)")
+    parser.add_argument("--datapath", choices=DATAPATHS, default="bridge", help="what is programmed")
+    parser.add_argument(
+        "--settle-ms", metavar="N", type=int, default=20, help="how long an attachment waits for other hosts (0: not)"
+    )
+    options = parser.parse_args(argv)
+    if options.settle_ms < 0:
+        raise invalid("--settle-ms is negative", "give 0 to wait not at all")
+    return run_daemon("agent", options, lambda daemon: serve(daemon, options))
+
+
+async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
+    """Serve until `daemon.stopping`. Raises: HawseError when it cannot begin."""
+    from plugin.agent.configuration import read_configuration
+    from plugin.agent.core import AgentCore, Identity
+    from plugin.agent.facts import FactsWatch, HostFacts, KernelUnderlay, read_facts, read_incarnation, resolve_host
+    from plugin.agent.journal import Journal
+    from plugin.agent.sandboxes import KernelNamespaces
+    from plugin.agent.stream import Dialer
+    from plugin.datapath import registry
+    from sdn.model.resources import Datapath as DatapathName
+    from sdn.service.contract import contract_handler
+    from sdn.service.contract_server import ContractServer
+
+    configuration = read_configuration(Path(options.config) if options.config else daemon.root.agent_file)
+    loop = asyncio.get_running_loop()
+    async with contextlib.AsyncExitStack() as stack:
+        kind = DatapathName(options.datapath)
+        datapath = registry.make(kind, daemon.root.run)
+        stack.callback(datapath.close)
+        journal = Journal.open(daemon.root.journal)
+        stack.callback(journal.close)
+        underlay = KernelUnderlay()
+        stack.callback(underlay.close)
+
+        def read() -> HostFacts:
+            return read_facts(configuration, underlay, resolve_host)
+
+        core = AgentCore(
+            Identity(configuration.host, read_incarnation(), version(), kind),
+            read(),
+            dial=Dialer(configuration),
+            datapath=datapath,
+            namespaces=KernelNamespaces(),
+            journal=journal,
+            clock=loop,
+            random=random.random,
+            settle_ms=options.settle_ms,
+        )
+        await core.start()
+        watch = FactsWatch(read, core.change_facts, loop)
+        stack.callback(watch.close)
+        running = asyncio.create_task(core.run())
+        stack.push_async_callback(_end, running)
+        server = ContractServer(daemon.root.agent_socket, contract_handler(core.attachments))
+        await server.start()
+        stack.push_async_callback(server.close)
+        await _first_of(core.first_contact(), daemon.stopping.wait(), running)
+        daemon.ready()
+        await _first_of(daemon.stopping.wait(), running)
+
+
+async def _first_of(*waits: Coroutine[Any, Any, object] | asyncio.Task[None]) -> None:
+    """Wait until one is done; of a task that failed, raise what it raised."""
+    tasks = [wait if isinstance(wait, asyncio.Task) else asyncio.create_task(wait) for wait in waits]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task, wait in zip(tasks, waits, strict=True):
+        if task is not wait:
+            task.cancel()
+    for task in done:
+        task.result()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def version() -> str:
+    """Of the package that is installed."""
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version("hawse")
+    except importlib.metadata.PackageNotFoundError:  # run from a tree that was never installed
+        return "0"
