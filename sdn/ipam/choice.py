@@ -26,11 +26,12 @@ def unique_local_pool(seed: str) -> Prefix:
 
 
 def choose_subnet(pools: Sequence[Prefix], length: int, avoid: Iterable[Prefix]) -> Prefix:
-    """The first prefix of this length, pool by pool, that overlaps nothing in `avoid`.
+    """The first prefix of this length, pool by pool, that overlaps nothing in `avoid`. All pools are of one family.
 
-    All pools are of one family. A prefix of length 0 in `avoid` is passed over: a default route leads everywhere, and clear of it is nothing.
-    Takes n log n in the number of prefixes to avoid, whatever the size of the pools. Raises: EXHAUSTED; INVALID (no
-    pool is as large as that).
+    A prefix of length 0 in `avoid` is passed over: a default route leads everywhere, and clear of it is nothing.
+    Takes n log n in the number of prefixes to avoid, whatever the size of the pools.
+
+    Raises: EXHAUSTED; INVALID (no pool is as large as that).
     """
     if not any(pool.length <= length <= BITS[pool.family] for pool in pools):
         raise invalid(

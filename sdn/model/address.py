@@ -80,11 +80,11 @@ def parse_address(text: str) -> str:
 def parse_prefix(text: str) -> Prefix:
     """A prefix whose host bits are zero. Raises: INVALID, with the prefix that was probably meant."""
     address, slash, length_text = text.partition("/")
-    if not slash or not length_text.isdecimal():
+    length = _parse_length(length_text)
+    if not slash or length is None:
         raise invalid(f"{text!r} is not a prefix", "write it as 10.1.0.0/24 or fd00:1::/64", prefix=text)
     canonical = parse_address(address)
     family = family_of(canonical)
-    length = int(length_text)
     if length > BITS[family]:
         raise invalid(f"{text!r} has a prefix length above {BITS[family]}", "", prefix=text)
     number = address_number(canonical)
@@ -99,9 +99,17 @@ def parse_interface(text: str) -> tuple[str, int]:
     """`10.1.0.2/24` as its canonical address and prefix length, host bits allowed. Raises: INVALID."""
     address, slash, length_text = text.partition("/")
     canonical = parse_address(address)
-    if not slash or not length_text.isdecimal() or int(length_text) > BITS[family_of(canonical)]:
+    length = _parse_length(length_text)
+    if not slash or length is None or length > BITS[family_of(canonical)]:
         raise invalid(f"{text!r} is not an address with a prefix length", "write it as 10.1.0.2/24")
-    return canonical, int(length_text)
+    return canonical, length
+
+
+def _parse_length(text: str) -> int | None:
+    """The number that decimal digits mean, or some number above 128 if it is larger; None if they are none."""
+    if not text.isascii() or not text.isdecimal():
+        return None
+    return int(text.lstrip("0")[:4] or "0")  # whole, int() refuses more than 4300 digits with an error of its own
 
 
 def parse_mac(text: str) -> str:
