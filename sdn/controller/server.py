@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from sdn.controller.application import rest_application, stream_application
 from sdn.controller.edge import Edge
@@ -21,6 +22,8 @@ from sdn.model.errors import HawseError, conflict, denied, invalid, unavailable
 KEEP_ALIVE_S = 20.0
 """Of a connection without a request; it bounds the time that the headers may take, too."""
 HEADER_BYTES_MAX = 8190
+LINGER_S = 1.0
+"""How long a refused body is read on, so that its sender gets to the reply."""
 SHUTDOWN_TIMEOUT_S = 2.0
 """For handlers that are still at it when everything else has ended."""
 BACKLOG = 512
@@ -52,9 +55,10 @@ async def _run(stack: contextlib.AsyncExitStack, application: web.Application) -
     runner = web.AppRunner(
         application,
         access_log=None,
-        logger=logging.getLogger("hawse.http"),
+        logger=_http_log(),
         handle_signals=False,
         keepalive_timeout=KEEP_ALIVE_S,
+        lingering_time=LINGER_S,
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
         shutdown_timeout=SHUTDOWN_TIMEOUT_S,
@@ -62,6 +66,17 @@ async def _run(stack: contextlib.AsyncExitStack, application: web.Application) -
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     return runner
+
+
+def _http_log() -> logging.Logger:
+    """Of the HTTP library; what is no HTTP gets its 400 and no line: anybody could fill the log with such."""
+    log = logging.getLogger("hawse.http")
+    log.filters = [_is_our_fault]
+    return log
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _listen_unix(path: Path) -> socket.socket:
