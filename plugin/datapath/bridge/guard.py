@@ -79,9 +79,9 @@ class TenantGuard:
             if self.present():
                 return False
             try:
-                self._rules.load(guard_text() + self._salvaged())
+                self._rules.load(self._salvaged())
             except HawseError:  # what was salvaged may be nonsense: the rules matter, the caller rewrites the rest
-                self._rules.load(guard_text())
+                self._rules.load(guard_text({}))
             return True
 
     def present(self) -> bool:
@@ -135,14 +135,16 @@ class TenantGuard:
 
     def read(self) -> dict[str, GuardPort]:
         """What each port may send, by name; a port with contradictory elements reads as damaged (empty MAC)."""
-        try:
-            ports = ports_of(self._dump())
-        except NetfilterError as error:
-            if error.errno == errno.ENOENT:
-                return {}
-            raise _failed("cannot read the guard's sets", error) from error
-        self._damaged = {name for name, port in ports.items() if port.damaged}
-        return ports
+        with self._writing:  # four dumps: a write between them would make a port look damaged
+            try:
+                dumped = self._dump()
+            except NetfilterError as error:
+                if error.errno == errno.ENOENT:
+                    return {}
+                raise _failed("cannot read the guard's sets", error) from error
+            ports = ports_of(dumped)
+            self._damaged = {name for name, port in ports.items() if port.damaged}
+            return ports
 
     def drops(self) -> list[tuple[int, str, int, int]]:
         """(VNI, cause, packets, bytes) of every counter; VNI 0 for what belongs to no network."""
@@ -160,17 +162,18 @@ class TenantGuard:
         return {name: self._rules.elements(Family.BRIDGE, TABLE, name) for name in SETS}
 
     def _salvaged(self) -> str:
-        """Commands that make again what the tables hold that are about to be replaced, as far as it can be read."""
+        """The commands for the tables, with all in them that those hold that they replace, as far as it can be read."""
         try:
             ports = ports_of(self._dump())
             bridges = self._rules.elements(Family.INET, TABLE, f"count-{ARRIVAL_CAUSES[0]}")
             counted = {c.name: (c.packets, c.bytes) for family, _ in _TABLES for c in self._counters(family)}
         except (NetfilterError, ValueError, struct.error):  # absent, or of a layout that this version does not know
-            return ""
+            return guard_text({})
         networks = (
             network_text(counter_of(name.decode())[0], key.rstrip(b"\0").decode(), counted) for key, name in bridges
         )
-        return "".join([*networks, *(port_text(name, port) for name, port in ports.items() if not port.damaged)])
+        sound = (port_text(name, port) for name, port in ports.items() if not port.damaged)
+        return "".join([guard_text(counted), *networks, *sound])
 
     def _without_counter(self, family: Family, cause: str, vni: int, there: set[str]) -> Iterator[Message]:
         """Messages that remove a counter and the elements that refer to it."""

@@ -41,7 +41,8 @@ class GuardPort:
     vni: int
 
     def __post_init__(self) -> None:
-        own = link_local(self.mac) if any(address.startswith("fe80:") for address in self.addresses) else ""
+        listed = self.mac and any(address.startswith("fe80:") for address in self.addresses)
+        own = link_local(self.mac) if listed else ""
         object.__setattr__(self, "addresses", tuple(sorted({a for a in self.addresses if a != own})))
 
     @property

@@ -6,12 +6,16 @@ and that into the network's counter of the cause (map `count-CAUSE`). A port has
 not one for every cause. A port that nobody has programmed (yet, or any more) has no element, so all it sends ends in
 the counter `unknown-port`.
 
+Fail closed: the kernel skips a rule whose field it cannot read, so what is accepted must have been readable. A first
+fragment may end behind an extension header and hide its ICMPv6 in the next one (RFC 7112): `ip6-readable` drops it;
+later fragments pass, for without a first one they come to nothing.
+
 Fields are written raw where one set serves several of them: @ll,48,48 is the Ethernet source, @nh,64,128 the IPv6
 source, @nh,64,48 the ARP sender's MAC, @th,64,128 the ND target, @th,192,16 type and length of the first ND option and
 @th,208,48 its MAC, @ll,7,1 the bit that makes a destination a broadcast or a multicast. Raw fields have one type each,
 named ones would need a set per field (and nft 1.0.6 knows no ND target).
 
-Sources: RFC 826, 4861, 5227, 6980; nft(8); linux/Documentation/networking/vxlan.rst for `proxy`.
+Sources: RFC 826, 4861, 5227, 6980, 7112; nft(8); linux/Documentation/networking/vxlan.rst for `proxy`.
 """
 
 from __future__ import annotations
@@ -88,6 +92,11 @@ _FRAMES: Final = """
     arp htype 1 arp ptype ip arp hlen 6 arp plen 4 arp operation { request, reply } goto arp-checked
     goto other-frame
   }
+  chain ip6-readable {
+    @th,0,32 >= 0 accept
+    meta l4proto != 255 frag frag-off != 0 accept
+    goto drop-protocol
+  }
   chain nd-solicit {
     ip6 nexthdr != ipv6-icmp goto drop-nd-spoof
     iifname . @ll,48,48 . @th,64,128 @e6 goto drop-dad
@@ -109,7 +118,7 @@ _FRAMES: Final = """
       nd-router-advert : goto drop-router-advert, nd-redirect : goto drop-router-advert,
     }
     @ll,7,1 1 goto drop-multicast
-    accept
+    goto ip6-readable
   }
   chain ip6-unspecified {
     icmpv6 type nd-neighbor-solicit goto drop-dad
@@ -125,8 +134,7 @@ _FRAMES: Final = """
     meta l4proto ipv6-icmp goto icmp6-frame
     udp dport 546 goto drop-dhcp-server
     @ll,7,1 1 goto drop-multicast
-    meta l4proto != 255 accept
-    goto drop-protocol
+    goto ip6-readable
   }
   chain other-frame {
     iifname . @ll,48,48 != @mac goto drop-mac-spoof
@@ -173,7 +181,6 @@ def _frame_drop(cause: str) -> str:
 
 def _arrival_drop(cause: str) -> str:
     return f"""
-  counter {cause} {{ }}
   map count-{cause} {{ type ifname : counter; }}
   chain drop-{cause} {{
     counter name iifname map @count-{cause} drop
@@ -186,25 +193,34 @@ def versioned(body: str) -> str:
     return f"version-1-{hashlib.sha256(body.encode()).hexdigest()[:12]}"
 
 
-_FRAME_BODY: Final = "".join(
-    [f"\n  counter {UNKNOWN_PORT} {{ }}", _SETS, *map(_frame_drop, FRAME_CAUSES), "\n", _FRAMES]
-)
+_FRAME_BODY: Final = "".join([_SETS, *map(_frame_drop, FRAME_CAUSES), "\n", _FRAMES])
 _ARRIVAL_BODY: Final = "".join([*map(_arrival_drop, ARRIVAL_CAUSES), "\n", _ARRIVALS])
 VERSION: Final = versioned(_FRAME_BODY + _ARRIVAL_BODY)
 """The marker's name, in both tables."""
 
 
-def table_text(family: str, body: str, version: str) -> str:
-    """Commands that put a table in the place of any older one of the name (the first line makes deleting it safe)."""
+def table_text(family: str, body: str, version: str, counters: Mapping[str, tuple[int, int]]) -> str:
+    """Commands that put a table in the place of any older one of the name (the first line makes deleting it safe).
+
+    `counters` are those of the whole table, with the packets and bytes that they start from.
+    """
+    named = "".join(
+        f"  counter {name} {{ packets {packets} bytes {size} }}\n" for name, (packets, size) in counters.items()
+    )
     return (
         f"table {family} {TABLE}\ndelete table {family} {TABLE}\n"
-        f"table {family} {TABLE} {{\n  chain {version} {{\n  }}{body}}}\n"
+        f"table {family} {TABLE} {{\n{named}  chain {version} {{\n  }}{body}}}\n"
     )
 
 
-def guard_text() -> str:
-    """The commands that load both tables of a tenant's namespace, in the place of what is there."""
-    return table_text("bridge", _FRAME_BODY, VERSION) + table_text("inet", _ARRIVAL_BODY, VERSION)
+def guard_text(counted: Mapping[str, tuple[int, int]]) -> str:
+    """The commands that load both tables of a tenant's namespace, in the place of what is there.
+
+    The counters of no network go on from `counted` (packets, bytes by counter name).
+    """
+    frames = {UNKNOWN_PORT: counted.get(UNKNOWN_PORT, (0, 0))}
+    arrivals = {cause: counted.get(cause, (0, 0)) for cause in ARRIVAL_CAUSES}
+    return table_text("bridge", _FRAME_BODY, VERSION, frames) + table_text("inet", _ARRIVAL_BODY, VERSION, arrivals)
 
 
 def network_text(vni: int, bridge: str, counted: Mapping[str, tuple[int, int]]) -> str:

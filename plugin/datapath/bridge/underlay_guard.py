@@ -38,7 +38,6 @@ FOREIGN: Final = "foreign-vtep"
 MALFORMED: Final = "malformed-tunnel"
 
 _BODY: Final = f"""
-  counter {MALFORMED} {{ }}
   map vni {{ typeof @th,96,24 : meta mark; }}
   map count-{FOREIGN} {{ type mark : counter; }}
   set member4 {{ typeof @th,96,24 . ip saddr; }}
@@ -81,7 +80,7 @@ class UnderlayGuard:
             if self.present():
                 return False
             networks, members = self._salvaged()
-            lines = [table_text("inet", _BODY, _VERSION)]
+            lines = [table_text("inet", _BODY, _VERSION, {MALFORMED: (0, 0)})]
             for vni in networks:
                 name = counter_name(FOREIGN, vni)
                 lines.append(f"add counter inet {TABLE} {name}")
