@@ -1,17 +1,30 @@
-"""Events: what happened, in order, resumable."""
+"""Events: what happened, in order, resumable.
+
+Those of the change log are read from it, whenever they are asked for; soft ones (a host that went away) are kept in
+memory, the last thousand of them, beside the revision at which they happened.
+"""
 
 from __future__ import annotations
 
+import collections
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from sdn.controller.bell import Bell
+from sdn.controller.note import read_note
+from sdn.model.ids import Revision
 from sdn.model.resources import Value
+from sdn.store.interface import OPERATIONS_MAX, Change, Store
+
+SOFT_KEPT = 1000
+BATCH_CHANGES = 500
 
 
 class Event(Value, frozen=True, kw_only=True):
     """`id` is `revision.number`. Events of the change log are durable; soft ones (number from 100) are not.
 
-    Kinds: tenant.created|updated|removed, network.created|updated|removed, host.created|connected|updated|forgotten,
-    host.disconnected (soft), endpoint.attached|released, endpoint.late (soft). `data`: ids, names and reasons.
+    Kinds: tenant.created|updated|removed, network.created|updated|removed, host.created|credential|connected|updated|
+    forgotten, host.disconnected (soft), endpoint.attached|released, endpoint.late (soft). `data`: ids, names, reasons.
     """
 
     revision: int
@@ -25,3 +38,73 @@ class Event(Value, frozen=True, kw_only=True):
     def id(self) -> str:
         """`revision.number`, as in Last-Event-ID."""
         return f"{self.revision}.{self.number}"
+
+
+def events_of(change: Change) -> list[Event]:
+    """The events of one transaction."""
+    note = read_note(change.note)
+    return [
+        Event(
+            revision=change.revision,
+            number=number,
+            kind=happening.kind,
+            time_s=change.time_s,
+            actor=note.actor,
+            data=happening.data,
+        )
+        for number, happening in enumerate(note.happened)
+    ]
+
+
+class EventLog:
+    """Both sorts of events as one sequence."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._soft: collections.deque[Event] = collections.deque(maxlen=SOFT_KEPT)
+        self._bell = Bell()
+        self._head = Revision(0)
+        self._closed = False
+
+    def committed(self, revision: Revision) -> None:
+        """There are changes up to `revision`."""
+        self._head = max(self._head, revision)
+        self._bell.ring()
+
+    def soft(self, kind: str, **data: Any) -> None:
+        """Something happened that no transaction tells of."""
+        last = self._soft[-1] if self._soft else None
+        number = last.number + 1 if last and last.revision == self._head else OPERATIONS_MAX
+        event = Event(
+            revision=self._head, number=number, kind=kind, time_s=self._clock(), actor="controller", data=data
+        )
+        self._soft.append(event)
+        self._bell.ring()
+
+    def close(self) -> None:
+        """End every iteration."""
+        self._closed = True
+        self._bell.ring()
+
+    async def follow(self, since: Revision, number: int, follow: bool) -> AsyncIterator[Event]:
+        """See Core.events."""
+        cursor = (int(since), number if number >= 0 else OPERATIONS_MAX - 1)
+        while not self._closed:
+            ring = self._bell.next
+            whole = cursor[1] >= OPERATIONS_MAX - 1
+            position = Revision(cursor[0] if whole else max(cursor[0] - 1, 0))
+            changes = await self._store.changes(position, BATCH_CHANGES)
+            read = max(cursor[0], changes[-1].revision if changes else 0)
+            self._head = max(self._head, Revision(read))  # a soft event from now on comes after what was read
+            found = [event for change in changes for event in events_of(change)]
+            found += [event for event in self._soft if event.revision <= read]
+            for event in sorted(found, key=lambda event: (event.revision, event.number)):
+                if (event.revision, event.number) > cursor:
+                    yield event
+                    cursor = (event.revision, event.number)
+            cursor = max(cursor, (read, OPERATIONS_MAX - 1))
+            if len(changes) < BATCH_CHANGES:
+                if not follow:
+                    return
+                await ring.wait()

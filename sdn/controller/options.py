@@ -28,8 +28,7 @@ class Options:
     `settle_s`: how long an attachment's Settled is held back for hosts that have not reported (they are named late).
     `lag_transactions`: a host with more transactions waiting than this is brought up to date by one coalesced
     transaction instead, so that its queue is bounded by the state and not by time. `resume_changes`: a host that has
-    missed more changes than this gets its topics anew: replaying would cost more. `changes_kept`: how many changes
-    the store's log keeps for hosts and watchers to resume from.
+    missed more changes than this gets its topics anew: replaying would cost more.
     """
 
     pools: tuple[Pool, ...] = DEFAULT_POOLS
@@ -38,4 +37,3 @@ class Options:
     settle_s: float = 1.0
     lag_transactions: int = 128
     resume_changes: int = 1000
-    changes_kept: int = 10_000

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import msgspec
 
-LABELS_MAX = 64
-LABEL_CHARACTERS_MAX = 256
-
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The base of every body. Unlike a value between processes, an unknown field is a typo and is refused."""

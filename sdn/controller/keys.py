@@ -1,0 +1,109 @@
+"""The store's keys. Each rule of uniqueness is a key that is created with compare 0, so no race can break it.
+
+tenant/ID · network/ID · host/ID · endpoint/ID           the resources (msgpack of sdn.model.resources)
+name/KIND/[TENANT/]NAME                                  -> id
+attachment/HOST/CONTAINER/IFNAME                         -> endpoint id
+allocation/NETWORK/ADDRESS · mac/NETWORK/MAC             -> Allocation, endpoint id (gateways and reserved addresses
+                                                         need none: who allocates compares the network's revision)
+vni/VNI                                                  -> VniRecord
+subnets/TENANT                                           touched by every change of a tenant's subnets
+credential/HOST                                          -> hash of the host's secret
+forget/HOST                                              a sequence of transactions that is not finished yet
+cursor/vni                                               -> the VNI that was taken last
+"""
+
+from __future__ import annotations
+
+from sdn.model.ids import EndpointId, HostId, NetworkId, TenantId
+from sdn.model.resources import Value
+
+VNI_CURSOR = "cursor/vni"
+LOADED = ("tenant/", "network/", "host/", "endpoint/", "vni/", "subnets/", "credential/", "forget/", "cursor/")
+"""What the decoded copy is made of; the other keys are indexes that say nothing new."""
+
+
+class VniRecord(Value, frozen=True, kw_only=True):
+    """Who has, or had, a VNI. `hosts`: every host that ever had the network.
+
+    With `removed` the network is gone, and the VNI is held back until each of the hosts has applied the revision at
+    which this record was modified, or was forgotten: a partitioned host must not inject into another tenant.
+    """
+
+    network: NetworkId
+    hosts: tuple[HostId, ...] = ()
+    removed: bool = False
+
+
+def tenant(id_: TenantId) -> str:
+    """`tenant/ID`."""
+    return f"tenant/{id_}"
+
+
+def network(id_: NetworkId) -> str:
+    """`network/ID`."""
+    return f"network/{id_}"
+
+
+def host(id_: HostId) -> str:
+    """`host/ID`."""
+    return f"host/{id_}"
+
+
+def endpoint(id_: EndpointId) -> str:
+    """`endpoint/ID`."""
+    return f"endpoint/{id_}"
+
+
+def tenant_name(name: str) -> str:
+    """`name/tenant/NAME`."""
+    return f"name/tenant/{name}"
+
+
+def host_name(name: str) -> str:
+    """`name/host/NAME`."""
+    return f"name/host/{name}"
+
+
+def network_name(tenant_id: TenantId, name: str) -> str:
+    """`name/network/TENANT/NAME`."""
+    return f"name/network/{tenant_id}/{name}"
+
+
+def endpoint_name(tenant_id: TenantId, name: str) -> str:
+    """`name/endpoint/TENANT/NAME`."""
+    return f"name/endpoint/{tenant_id}/{name}"
+
+
+def attachment(host_id: HostId, container: str, ifname: str) -> str:
+    """`attachment/HOST/CONTAINER/IFNAME`."""
+    return f"attachment/{host_id}/{container}/{ifname}"
+
+
+def allocation(network_id: NetworkId, address: str) -> str:
+    """`allocation/NETWORK/ADDRESS`; the address without prefix length."""
+    return f"allocation/{network_id}/{address}"
+
+
+def mac(network_id: NetworkId, mac_address: str) -> str:
+    """`mac/NETWORK/MAC`."""
+    return f"mac/{network_id}/{mac_address}"
+
+
+def vni(number: int) -> str:
+    """`vni/VNI`."""
+    return f"vni/{number}"
+
+
+def subnets(tenant_id: TenantId) -> str:
+    """`subnets/TENANT`."""
+    return f"subnets/{tenant_id}"
+
+
+def credential(host_id: HostId) -> str:
+    """`credential/HOST`."""
+    return f"credential/{host_id}"
+
+
+def forget(host_id: HostId) -> str:
+    """`forget/HOST`."""
+    return f"forget/{host_id}"

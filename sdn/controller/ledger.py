@@ -1,0 +1,119 @@
+"""The ledger: the one writer. Plan, commit, apply, tell; one request at a time.
+
+A plan that lost a race against another controller is made once more from what the store has now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import structlog
+
+from sdn.controller import keys
+from sdn.controller.effects import Effects
+from sdn.controller.plan import Plan
+from sdn.controller.state import State
+from sdn.model.errors import HawseError, unavailable
+from sdn.model.ids import Revision
+from sdn.store.interface import CompareFailedError, Record, Store
+
+T = TypeVar("T")
+LOAD_ATTEMPTS = 10
+"""Another controller may write between the parts of a load; ten times in a row it does not."""
+
+_log = structlog.get_logger("audit")
+
+
+class Listener(Protocol):
+    """Who is told of what the ledger did."""
+
+    def applied(self, effects: Effects, revision: Revision) -> None:
+        """A transaction is committed and in the state."""
+
+    def reloaded(self) -> None:
+        """The state was read anew: anything may be different."""
+
+
+class Ledger:
+    """The store, its decoded copy, and the lock between them."""
+
+    def __init__(self, store: Store, state: State) -> None:
+        self.store = store
+        self.state = state
+        self.listener: Listener | None = None
+        self._lock = asyncio.Lock()
+        self._doubtful = False
+
+    async def write(self, planner: Callable[[State], Plan[T]], actor: str) -> tuple[T, Revision]:
+        """Plan, commit, apply. Raises: what the planner raises; CONFLICT, UNAVAILABLE of the store."""
+        return await self.exclusively(lambda: self.write_held(planner, actor))
+
+    async def exclusively(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run `work` while nobody else writes. A caller that gives up does not stop it half way."""
+
+        async def locked() -> T:
+            async with self._lock:
+                return await work()
+
+        task = asyncio.create_task(locked())
+        task.add_done_callback(_look_at_error)
+        return await asyncio.shield(task)
+
+    async def write_held(self, planner: Callable[[State], Plan[T]], actor: str) -> tuple[T, Revision]:
+        """`write` for work that holds the lock already."""
+        if self._doubtful:
+            await self._reload()
+        try:
+            return await self._attempt(planner, actor)
+        except CompareFailedError:  # another controller was quicker
+            await self._reload()
+            return await self._attempt(planner, actor)
+
+    async def _attempt(self, planner: Callable[[State], Plan[T]], actor: str) -> tuple[T, Revision]:
+        plan = planner(self.state)
+        if plan.transaction is None:
+            return plan.result, plan.revision
+        try:
+            revision = await self.store.commit(plan.transaction)
+        except CompareFailedError:
+            raise
+        except BaseException:
+            self._doubtful = True  # whether it was written is not known
+            raise
+        if revision != self.state.revision + 1:  # another controller wrote what this plan did not depend on
+            await self._reload()
+        else:
+            effects = self.state.apply(plan.transaction.writes, revision)
+            if self.listener:
+                self.listener.applied(effects, revision)
+        for happening in plan.happened:
+            _log.info(happening.kind, actor=actor, revision=revision, **happening.data)
+        return plan.result, revision
+
+    async def _reload(self) -> None:
+        self.state = await load_state(self.store)
+        self._doubtful = False
+        if self.listener:
+            self.listener.reloaded()
+
+
+async def load_state(store: Store) -> State:
+    """Read the state, part by part (the whole at once would be in memory twice), as of one revision."""
+    for _ in range(LOAD_ATTEMPTS):
+        records: list[Record] = []
+        revisions: set[Revision] = set()
+        for prefix in keys.LOADED:
+            part = await store.load(prefix)
+            records += part.records
+            revisions.add(part.revision)
+        if len(revisions) == 1:
+            return State.load(records, revisions.pop())
+    raise unavailable("the store changes too quickly to be read", "stop the other controller")
+
+
+def _look_at_error(task: asyncio.Task[T]) -> None:
+    """The caller may be gone; an error that nobody fetches would be reported as a leak."""
+    if not task.cancelled() and isinstance(error := task.exception(), Exception) and not isinstance(error, HawseError):
+        _log.error("write.failed", error=repr(error))
