@@ -133,6 +133,16 @@ class Reconciler:
             touched |= self.mirror.keys() - self.desired.objects.keys()
         return self._attempt(dirty, touched, world, retry=False)
 
+    def discard(self, keys: Iterable[Key]) -> dict[Key, Exception]:
+        """Remove things now, whatever is wanted (which is not known before the first snapshot); the errors by key.
+
+        What is wanted after all comes back with the next reconcile or repair that looks at it.
+        """
+        operations = diff({}, self.mirror, keys, self._datapath)
+        errors = self._datapath.write(operations) if operations else {}
+        self._patch(operations, errors)
+        return errors
+
     @property
     def failures(self) -> Mapping[UnitKey, Failure]:
         """What is not as it should be, by unit."""
@@ -247,6 +257,8 @@ class Reconciler:
         now_s = self._clock()
         for unit in units - failing.keys():
             self._failures.clear(unit)
+        if LEFTOVER not in failing and not any(unit == LEFTOVER for unit, _ in self._left.values()):
+            self._failures.clear(LEFTOVER)
         for unit, error in failing.items():
             last = isinstance(error, SandboxGoneError)
             self._failures.note(unit, text_of(error), now_s, retry=retry, last=last)

@@ -94,6 +94,7 @@ C2 = endpoint(2, 1, WEB, "10.1.0.3/24")
 C3 = endpoint(3, 2, WEB, "10.1.0.4/24")
 C4 = endpoint(4, 3, WEB, "10.1.0.5/24")
 C1_AGAIN = endpoint(9, 1, WEB, "10.1.0.2/24")
+C1_OTHER_MAC = endpoint(12, 1, WEB, "10.1.0.2/24", mac="0a:77:00:00:00:02")
 C1_ELSEWHERE = endpoint(10, 2, WEB, "10.1.0.2/24")
 D1 = endpoint(5, 1, DUAL, "10.2.0.2/24", "fd00:1::2/64")
 D2 = endpoint(6, 2, DUAL, "10.2.0.3/24", "fd00:1::3/64")
@@ -142,6 +143,7 @@ MOVE_REMOTE = State("move-2-remote", HERE, (BLUE,), (WEB,), _TWO, (moved(C1, 2),
 MOVE_BACK = State("move-3-back", HERE, (BLUE,), (WEB,), _TWO, (C1, C2, C3))
 HANDED = State("address-handed-on", HERE, (BLUE,), (WEB,), _TWO, (C1_AGAIN, C2, C3))
 HANDED_AWAY = State("address-handed-away", HERE, (BLUE,), (WEB,), _TWO, (C1_ELSEWHERE, C2, C3))
+HANDED_OTHER_MAC = State("address-handed-to-another-mac", HERE, (BLUE,), (WEB,), _TWO, (C1_OTHER_MAC, C2, C3))
 NETWORK_REMOVED = State("network-removed", HERE, (BLUE,), (DUAL,), DUAL_STACK.members, (D1, D2))
 VTEP_CHANGED = State(
     "member-changes-vtep",
@@ -177,6 +179,7 @@ STATES: dict[str, State] = {
         MOVE_BACK,
         HANDED,
         HANDED_AWAY,
+        HANDED_OTHER_MAC,
         NETWORK_REMOVED,
         VTEP_CHANGED,
         SUBNET_ADDED,
@@ -187,7 +190,7 @@ SEQUENCES: dict[str, tuple[State, ...]] = {
     "grow-and-shrink": (EMPTY, TENANT_ONLY, ONE, REMOTE, DUAL_STACK, EMPTY),
     "tenants": (ONE, EQUAL_TENANTS, EMPTY, EQUAL_TENANTS),
     "move": (MOVE_LOCAL, MOVE_REMOTE, MOVE_BACK),
-    "hand-over": (MOVE_LOCAL, HANDED, HANDED_AWAY, MOVE_LOCAL),
+    "hand-over": (MOVE_LOCAL, HANDED, HANDED_OTHER_MAC, HANDED_AWAY, MOVE_LOCAL),
     "network-removed": (REMOTE, NETWORK_REMOVED),
     "members": (REMOTE, VTEP_CHANGED, REMOTE),
     "underlay": (ONE, UNDERLAY46, UNDERLAY6, NO_VTEP, REMOTE),
