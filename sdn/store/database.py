@@ -87,7 +87,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, size_bytes_max: int) ->
         )
     # FULL: the log is synced at every commit, so that what was acknowledged survives a loss of power.
     connection.execute("PRAGMA synchronous = FULL")
-    # The writer folds the log into the file itself, after the acknowledgement (see writer.Writer.checkpoint).
+    # The log is folded into the file by the writer thread, after the acknowledgement (Writer.checkpoint).
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute(f"PRAGMA max_page_count = {max(1, size_bytes_max // PAGE_BYTES)}")
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()

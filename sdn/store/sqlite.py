@@ -1,8 +1,11 @@
-"""The embedded store: SQLite with a write-ahead log, one writer thread that shares an fsync among what is queued.
+"""The embedded store: SQLite with a write-ahead log, and one fsync for whatever was begun meanwhile.
 
-A commit's way: checked on the event loop, queued, taken by the writer thread together with whatever else is queued,
-committed as one SQLite transaction, answered on the loop (one wake-up for the group), published to the watchers. Reads
-have their own thread and connection and never wait for the writer; the newest changes are served from memory.
+A commit's way: checked, put with what else is begun in this turn of the event loop, written as one SQLite transaction,
+published to the watchers, answered. While the disk is quick (see INLINE_BELOW_S) a few at a time are written on the
+loop itself: waking a thread and being woken by it takes as long again as the commit. Otherwise the writer thread takes
+them, and everything that is queued by then shares its fsync. The two never write at once, and the order stays.
+
+Reads have their own thread and connection and never wait for the writer; the newest changes are served from memory.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import perf_counter
 from typing import TypeVar
 
 from sdn.model.errors import HawseError, Kind, unavailable
@@ -30,6 +34,13 @@ from sdn.store.writer import Group, Reader, Writer
 GROUP_MAX = 128
 """Transactions that share an fsync: above, the first in the group would wait for the last without gain."""
 KEEP_CHANGES = 10_000
+INLINE_BELOW_S = 0.001
+"""Commits are written on the loop while they take less than this on average: what it is kept from is then no more than
+the switching would cost. A disk that stalls stops the loop once, and has the thread until it is quick again."""
+INLINE_MAX = 4
+"""Transactions that are written on the loop in one go."""
+PACE_WEIGHT = 0.2
+"""Of the newest commit in the average; the average begins above the bound, so the first few measure the disk."""
 
 T = TypeVar("T")
 
@@ -46,21 +57,30 @@ class _Compact:
     done: asyncio.Future[None]
 
 
-class _Stop(enum.Enum):
+class _Order(enum.Enum):
+    CHECKPOINT = enum.auto()
     STOP = enum.auto()
 
 
 class SqliteStore:
     """See interface.Store. Bound to the event loop that opened it."""
 
-    def __init__(self, database: Database, clock: Callable[[], float], keep_changes: int) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], float], keep_changes: int, inline_below_s: float
+    ) -> None:
         self._database = database
         self._writer = Writer(database, clock, keep_changes)
         self._reader = Reader(database)
         self._loop = asyncio.get_running_loop()
         self._feed = Feed(self._writer.head, self._writer.floor)
         self._soft: dict[str, bytes] = {}
-        self._queue: queue.SimpleQueue[_Commit | _Compact | _Stop] = queue.SimpleQueue()
+        self._begun: list[_Commit] = []
+        self._queue: queue.SimpleQueue[_Commit | _Compact | _Order] = queue.SimpleQueue()
+        self._handed = 0
+        """Jobs that the writer thread has, or has in its queue: the writer is the loop's only while there is none."""
+        self._checkpointing = False
+        self._inline_below_s = inline_below_s
+        self._pace_s = 2 * inline_below_s
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="store-read")
         self._written = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
@@ -75,23 +95,27 @@ class SqliteStore:
         clock: Callable[[], float] = time.time,
         keep_changes: int = KEEP_CHANGES,
         size_bytes_max: int = SIZE_BYTES_MAX,
+        inline_below_s: float = INLINE_BELOW_S,
         connect: Connect = connect,
     ) -> SqliteStore:
         """Open or make the database at `path`, for this process alone; its directory is made.
 
-        `keep_changes`: how many changes the log keeps at least; `clock`: seconds since the epoch. Raises: UNAVAILABLE
-        (in use by another process, no permission, disk full); INVALID (not a database, damaged, of a newer version).
+        `keep_changes`: how many changes the log keeps at least; `clock`: seconds since the epoch; `inline_below_s`:
+        see INLINE_BELOW_S, 0 never writes on the loop. Raises: UNAVAILABLE (in use by another process, no permission,
+        disk full); INVALID (not a database, damaged, of a newer version).
         """
         assert keep_changes > 0
         database = await asyncio.to_thread(open_database, path, size_bytes_max=size_bytes_max, connect=connect)
-        return cls(database, clock, keep_changes)
+        return cls(database, clock, keep_changes, inline_below_s)
 
     async def commit(self, transaction: Transaction) -> Revision:
         """See interface.Store.commit. When the caller is cancelled, the transaction may still take effect."""
         check_transaction(transaction)
         self._check_open()
         done: asyncio.Future[Revision] = self._loop.create_future()
-        self._queue.put(_Commit(transaction, done))
+        if not self._begun:
+            self._loop.call_soon(self._flush)
+        self._begun.append(_Commit(transaction, done))
         return await done
 
     async def load(self, prefix: str = "") -> Snapshot:
@@ -116,7 +140,8 @@ class SqliteStore:
         """See interface.Store.compact."""
         self._check_open()
         done: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put(_Compact(before, done))
+        self._flush()
+        self._hand(_Compact(before, done))
         await done
 
     async def put_soft(self, key: str, value: bytes) -> None:
@@ -138,7 +163,8 @@ class SqliteStore:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        self._queue.put(_Stop.STOP)
+        self._flush()
+        self._hand(_Order.STOP)
         await self._written.wait()
         self._feed.close()
         await asyncio.to_thread(self._reads.shutdown)
@@ -158,21 +184,35 @@ class SqliteStore:
         if self._closing is not None:
             raise unavailable(f"the store {self._database.path} is closed", "the controller is stopping: try again")
 
+    def _flush(self) -> None:
+        """Write what was begun, or hand it to the thread."""
+        commits, self._begun = self._begun, []
+        if self._handed or len(commits) > INLINE_MAX or self._pace_s >= self._inline_below_s:
+            for commit in commits:
+                self._hand(commit)
+        elif commits:
+            self._deliver(commits, *self._write(commits))
+
+    def _hand(self, job: _Commit | _Compact | _Order) -> None:
+        self._handed += 1
+        self._queue.put(job)
+
     def _run(self) -> None:
         """The writer thread: until the end that close() queues."""
-        stopping = False
-        while not stopping:
+        last: _Compact | _Order | None = None
+        while last is not _Order.STOP:
             commits, last = self._take()
             if commits:
-                self._commit(commits)
+                self._call(self._returned, commits, *self._write(commits))
             if isinstance(last, _Compact):
                 self._compact(last)
-            stopping = last is _Stop.STOP
-            self._writer.checkpoint_if_due()
+            elif last is _Order.CHECKPOINT:
+                self._writer.checkpoint()
+                self._call(self._checkpointed)
         self._call(self._written.set)
 
-    def _take(self) -> tuple[list[_Commit], _Compact | _Stop | None]:
-        """Wait for work; then the commits that are queued, up to a compaction or the end, which comes after them."""
+    def _take(self) -> tuple[list[_Commit], _Compact | _Order | None]:
+        """Wait for work; then the commits that are queued, up to another job, which comes after them."""
         commits: list[_Commit] = []
         job = self._queue.get()
         while isinstance(job, _Commit):
@@ -185,28 +225,48 @@ class SqliteStore:
                 return commits, None
         return commits, job
 
-    def _commit(self, commits: list[_Commit]) -> None:
+    def _write(self, commits: list[_Commit]) -> tuple[Group, Revision, float]:
+        """What came of it, the floor of the log, and how long it took in seconds. By whoever has the writer."""
+        start = perf_counter()
         try:
             group = self._writer.commit([commit.transaction for commit in commits])
         except Exception as error:  # noqa: BLE001 - a bug: the callers must hear of it and the thread must live on
             problem = HawseError(Kind.INTERNAL, f"the store failed: {error!r}", hint="report this")
             group = Group((problem,) * len(commits), ())
-        self._call(self._deliver, commits, group, self._writer.floor)
+        return group, self._writer.floor, perf_counter() - start
 
     def _compact(self, job: _Compact) -> None:
+        outcome: HawseError | None = None
         try:
             self._writer.compact(job.before)
         except HawseError as error:
-            self._call(_settle, job.done, error)
-            return
-        self._call(self._feed.publish, (), self._writer.floor)
-        self._call(_settle, job.done, None)
+            outcome = error
+        self._call(self._compacted, job, outcome, self._writer.floor)
 
-    def _deliver(self, commits: list[_Commit], group: Group, floor: Revision) -> None:
-        """On the loop: watchers first, so that whoever awaited a commit finds it published."""
+    # On the loop again:
+
+    def _returned(self, commits: list[_Commit], group: Group, floor: Revision, took_s: float) -> None:
+        self._handed -= len(commits)
+        self._deliver(commits, group, floor, took_s)
+
+    def _deliver(self, commits: list[_Commit], group: Group, floor: Revision, took_s: float) -> None:
+        """Watchers first, so that whoever awaited a commit finds it published."""
+        self._pace_s += PACE_WEIGHT * (took_s - self._pace_s)
         self._feed.publish(group.changes, floor)
         for commit, outcome in zip(commits, group.outcomes, strict=True):
             _settle(commit.done, outcome)
+        if self._writer.checkpoint_is_due and not self._checkpointing:
+            self._checkpointing = True
+            self._hand(_Order.CHECKPOINT)
+
+    def _compacted(self, job: _Compact, outcome: HawseError | None, floor: Revision) -> None:
+        self._handed -= 1
+        self._feed.publish((), floor)
+        _settle(job.done, outcome)
+
+    def _checkpointed(self) -> None:
+        self._handed -= 1
+        self._checkpointing = False
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed without close(): nobody waits any more

@@ -92,10 +92,13 @@ class Writer:
             raise refuse(error, self._path, "write to") from None
         self.floor = Revision(floor)
 
-    def checkpoint_if_due(self) -> None:
-        """Fold the log into the file when it has grown. Called after the acknowledgement: it costs milliseconds."""
-        if self._groups < CHECKPOINT_GROUPS and self._bytes < CHECKPOINT_BYTES:
-            return
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """Whether the log has grown enough to be folded into the file."""
+        return self._groups >= CHECKPOINT_GROUPS or self._bytes >= CHECKPOINT_BYTES
+
+    def checkpoint(self) -> None:
+        """Fold the log into the file. Not before an acknowledgement: it takes milliseconds."""
         self._groups = self._bytes = 0
         try:
             self._execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

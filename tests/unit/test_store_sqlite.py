@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from sdn.store.interface import CompactedError, Compare, Put, Transaction
 from sdn.store.memory import MemoryStore
 from sdn.store.migration import STEPS, migrate
 from sdn.store.sqlite import SqliteStore
-from sdn.store.writer import Reader, Writer
+from sdn.store.writer import Group, Reader, Writer
 
 NEVER = Revision(0)
 
@@ -401,6 +402,47 @@ async def test_more_than_a_group(path: Path) -> None:
     count = 3 * sqlite.GROUP_MAX + 1
     done = await asyncio.gather(*(store.commit(put(f"k{number}")) for number in range(count)), store.compact(NEVER))
     assert done == [*range(1, count + 1), None]
+    await store.close()
+
+
+async def test_whoever_writes_the_order_stays(path: Path) -> None:
+    """A commit on the loop never overtakes those that the thread has, and the loop's turn comes back."""
+    store = await SqliteStore.open(path, inline_below_s=3600.0)
+    revisions: list[asyncio.Task[Revision]] = []
+    for _ in range(40):
+        for count in (1, sqlite.INLINE_MAX + 1, 1, sqlite.INLINE_MAX):
+            revisions += [asyncio.create_task(store.commit(put("k"))) for _ in range(count)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+    assert [await task for task in revisions] == list(range(1, len(revisions) + 1))
+    await store.compact(NEVER)
+    assert store._handed == 0
+    await store.close()
+
+
+async def test_a_slow_disk_has_the_thread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a commit is written follows its pace. The clock is made up."""
+    ticks = iter(range(10**6))
+    tick_s = 0.0
+    monkeypatch.setattr(sqlite, "perf_counter", lambda: next(ticks) * tick_s)
+    store = await SqliteStore.open(path)
+    threads: list[int] = []
+    write = store._write
+
+    def noted(commits: list[sqlite._Commit]) -> tuple[Group, Revision, float]:
+        threads.append(threading.get_ident())
+        return write(commits)
+
+    monkeypatch.setattr(store, "_write", noted)
+    here: list[list[bool]] = []
+    for tick_s in (0.0001, 0.5, 0.0001):  # noqa: B007 - the clock reads it
+        del threads[:]
+        for _ in range(60):
+            await store.commit(put("k"))
+        here.append([thread == threading.get_ident() for thread in threads])
+    assert [any(phase[:1]) for phase in here] == [False, True, False]
+    assert [all(phase[-5:]) for phase in here] == [True, False, True]
+    assert not any(here[1][1:])
     await store.close()
 
 
