@@ -9,6 +9,7 @@ import pytest
 
 pytest.register_assert_rewrite("sdn.store.conformance")
 
+from sdn.store import database  # noqa: E402
 from sdn.store.conformance import CASES, Case, Opener  # noqa: E402 - rewritten assertions need the line above first
 from sdn.store.interface import Store  # noqa: E402
 from sdn.store.memory import Disk, MemoryStore  # noqa: E402
@@ -47,6 +48,12 @@ OPENERS: dict[str, Callable[[Path], Opener]] = {
     "sqlite-threaded": threaded_opener,
     "memory": memory_opener,
 }
+
+
+@pytest.fixture(autouse=True)
+def small_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The length of the log is about speed alone; a short one spares the disk."""
+    monkeypatch.setattr(database, "LOG_BYTES", 1 << 16)
 
 
 @pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
