@@ -134,11 +134,13 @@ def create(path: Path, prepare: Callable[[], None] = lambda: None) -> None:
         )
 
     path.touch()
+    pinned = False
     try:
         _thread.run(None, task)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
+        pinned = True
+    finally:
+        if not pinned:
+            path.unlink(missing_ok=True)
 
 
 def open_pinned(path: Path) -> int | None:

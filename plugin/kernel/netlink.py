@@ -17,6 +17,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 
 from plugin.kernel.namespace import socket_in
@@ -131,15 +132,12 @@ def attributes(buffer: bytes, offset: int, end: int) -> dict[int, bytes]:
 
 def number(payload: bytes | None, absent: int = 0) -> int:
     """An unsigned number of 1, 2, 4 or 8 bytes in the machine's order."""
-    return absent if payload is None else int.from_bytes(payload, _BYTE_ORDER)
+    return absent if payload is None else int.from_bytes(payload, sys.byteorder)
 
 
 def text(payload: bytes | None) -> str:
     """Zero-terminated text; "" where absent."""
     return "" if payload is None else payload.rstrip(b"\0").decode(errors="replace")
-
-
-_BYTE_ORDER = "little" if struct.pack("=H", 1) == b"\1\0" else "big"
 
 
 def messages(buffer: bytes) -> Iterator[tuple[int, int, int, int, int]]:
@@ -273,7 +271,7 @@ class NetlinkSocket:
                 if sequence != mine:
                     continue
                 interrupted |= flags & F_DUMP_INTR
-                if kind == MESSAGE_DONE or kind == MESSAGE_ERROR:
+                if kind in (MESSAGE_DONE, MESSAGE_ERROR):
                     error = decode_error(buffer, flags & ~F_ACK_TLVS, offset, end)
                     if error is not None:
                         raise error

@@ -1,0 +1,71 @@
+"""The inside end of an endpoint, in the container's namespace: finished at ADD, freed at DEL, looked at by CHECK."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+
+from plugin.kernel import link, route
+from plugin.kernel.netlink import NetlinkError, NetlinkSocket
+from sdn.model.address import link_local
+from sdn.model.resources import Endpoint
+
+_LINK_LOCAL_LENGTH = 64
+
+
+def finish(ns_fd: int, endpoint: Endpoint, index: int) -> NetlinkError | None:
+    """Give the inside end its addresses and bring it up; the first error that counts.
+
+    The link-local address is set, not generated: it is the one that the guard lets pass, whatever the container's
+    settings, and it is there at once. Where the container has no IPv6 it is not missed.
+    """
+    requests = [
+        link.change(link.LOOPBACK, b"", up=True),
+        link.change(index, link.encode_no_address_generation()),
+        link.change(index, b"", up=True),
+        route.add_address(index, f"{link_local(endpoint.mac)}/{_LINK_LOCAL_LENGTH}"),
+    ]
+    optional = {1, 3}
+    requests += [route.add_address(index, address) for address in endpoint.addresses]
+    with contextlib.closing(NetlinkSocket.open(ns_fd)) as netlink:
+        errors = netlink.execute(requests)
+    return next((error for at, error in enumerate(errors) if error is not None and at not in optional), None)
+
+
+def free(ns_fd: int, ifname: str, host_index: int) -> None:
+    """Bring the inside end down and give its name back. Absent, or another link of that name: nothing is done."""
+    with contextlib.closing(NetlinkSocket.open(ns_fd)) as netlink:
+        try:
+            found = link.get(netlink, name=ifname)
+        except NetlinkError as error:
+            if error.errno == errno.ENODEV:
+                return
+            raise
+        if found.kind != "veth" or found.peer != host_index:
+            return
+        down = link.change(found.index, b"", up=False)
+        netlink.execute([down, link.change(found.index, link.encode_name(f"hwd{found.index}"))])
+
+
+def faults(ns_fd: int, endpoint: Endpoint, mtu_bytes: int) -> list[str]:
+    """What is wrong with the inside end, as sentences."""
+    name = endpoint.ifname
+    with contextlib.closing(NetlinkSocket.open(ns_fd)) as netlink:
+        try:
+            found = link.get(netlink, name=name)
+        except NetlinkError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return [f"{name} is not there"]
+        addresses = {address for index, address in route.dump_addresses(netlink) if index == found.index}
+    sentences = []
+    if found.kind != "veth":
+        sentences.append(f"{name} is of kind {found.kind or 'unknown'}, not veth")
+    if not found.up:
+        sentences.append(f"{name} is down")
+    if found.mac != endpoint.mac:
+        sentences.append(f"{name} has MAC {found.mac}, not {endpoint.mac}")
+    if found.mtu_bytes != mtu_bytes:
+        sentences.append(f"{name} has an MTU of {found.mtu_bytes}, not {mtu_bytes}")
+    sentences += [f"{name} lacks {address}" for address in endpoint.addresses if address not in addresses]
+    return sentences

@@ -1,0 +1,120 @@
+"""Addresses and routes: what a gateway and an inside are given, and what a host knows of its underlay.
+
+Source: rtnetlink(7), include/uapi/linux/if_addr.h and rtnetlink.h.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import struct
+from collections.abc import Iterator
+
+from plugin.kernel import link
+from plugin.kernel.netlink import (
+    F_CREATE,
+    F_EXCL,
+    NetlinkSocket,
+    Request,
+    attribute,
+    attribute_u32,
+    attributes,
+    number,
+)
+from sdn.model.address import Prefix, address_bytes, format_address, parse_interface
+
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS = 1 << 4, 1 << 8
+
+_ADDRESS = struct.Struct("=BBBBi")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_IFA_F_NODAD = 0x02
+_SCOPE_LINK = 253
+_RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_TABLE, _RTA_METRICS = 1, 4, 7, 15, 8
+_RTAX_MTU = 2
+_TABLE_MAIN = 254
+_UNICAST = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Uplink:
+    """How a host reaches an address: its own source address there, the link, and what that carries."""
+
+    source: str
+    ifname: str
+    mtu_bytes: int
+
+
+def _address_body(index: int, interface: str) -> bytes:
+    address, length = parse_interface(interface)
+    packed = address_bytes(address)
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    scope = _SCOPE_LINK if family == socket.AF_INET6 and packed[0] == 0xFE and packed[1] & 0xC0 == 0x80 else 0
+    body = _ADDRESS.pack(family, length, 0, scope, index)
+    return body + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
+
+
+def add_address(index: int, interface: str) -> Request:
+    """Give a link an address (`10.1.0.2/24`); an IPv6 one without duplicate detection: the store is that."""
+    body = _address_body(index, interface)
+    if ":" in interface:
+        body += attribute_u32(_IFA_FLAGS, _IFA_F_NODAD)
+    return Request(RTM_NEWADDR, F_CREATE | F_EXCL, body)
+
+
+def remove_address(index: int, interface: str) -> Request:
+    """Take an address from a link."""
+    return Request(RTM_DELADDR, 0, _address_body(index, interface))
+
+
+def dump_addresses(netlink: NetlinkSocket) -> Iterator[tuple[int, str]]:
+    """All addresses of the namespace: (index, `10.1.0.2/24`)."""
+    for buffer, offset, end in netlink.dump(Request(RTM_GETADDR, 0, _ADDRESS.pack(0, 0, 0, 0, 0))):
+        family, length, _, _, index = _ADDRESS.unpack_from(buffer, offset)
+        found = attributes(buffer, offset + 8, end)
+        packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
+        yield index, f"{socket.inet_ntop(family, packed)}/{length}"
+
+
+def address_event_index(buffer: bytes, offset: int) -> int:
+    """The link that an address event is about."""
+    index: int = _ADDRESS.unpack_from(buffer, offset)[4]
+    return index
+
+
+def uplink_to(netlink: NetlinkSocket, address: str) -> Uplink:
+    """The way to an address. Raises: NetlinkError (ENETUNREACH, EHOSTUNREACH)."""
+    packed = address_bytes(address)
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    body = _ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DST, packed)
+    buffer, offset, end = netlink.get(Request(RTM_GETROUTE, 0, body))
+    found = attributes(buffer, offset + 12, end)
+    out = link.get(netlink, index=number(found.get(_RTA_OIF)))
+    metrics = found.get(_RTA_METRICS, b"")
+    mtu = number(attributes(metrics, 0, len(metrics)).get(_RTAX_MTU)) or out.mtu_bytes
+    source = found.get(_RTA_PREFSRC)
+    return Uplink(socket.inet_ntop(family, source) if source else "", out.name, min(mtu, out.mtu_bytes))
+
+
+def prefixes(netlink: NetlinkSocket) -> tuple[str, ...]:
+    """The prefixes that the namespace reaches by itself: unicast routes of the main table but the default and fe80."""
+    found: set[str] = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        for buffer, offset, end in netlink.dump(Request(RTM_GETROUTE, 0, body)):
+            _, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(buffer, offset)
+            row = attributes(buffer, offset + 12, end)
+            packed = row.get(_RTA_DST)
+            if packed is None or length == 0 or kind != _UNICAST or number(row.get(_RTA_TABLE), table) != _TABLE_MAIN:
+                continue
+            if len(packed) == 16 and packed[0] == 0xFE and packed[1] & 0xC0 == 0x80:
+                continue
+            found.add(str(Prefix(4 if len(packed) == 4 else 6, int.from_bytes(packed, "big"), length)))
+    return tuple(sorted(found))
+
+
+def address_text(packed: bytes) -> str:
+    """The canonical text of 4 or 16 bytes."""
+    return format_address(4 if len(packed) == 4 else 6, int.from_bytes(packed, "big"))
