@@ -42,7 +42,7 @@ class Place:
 
     def unknown(self, word: str, what: str, allowed: Iterable[str]) -> HawseError:
         """The error for a word that is not one of some, with the nearest that is."""
-        choices = list(allowed)
+        choices = [str(choice) for choice in allowed]  # an enum's member would print as one
         near = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
         error = self.refuse(
             f"there is no {what} {word!r}", f"did you mean {near[0]!r}?" if near else "", allowed=choices
@@ -108,8 +108,8 @@ class Place:
         return [self._below(f"[{index}]", node) for index, node in enumerate(self.node.value)]
 
     def names(self) -> dict[str, Place]:
-        """A mapping from any names, or a list of names; an empty value stands for an empty mapping."""
-        if isinstance(self.node, yaml.SequenceNode):
+        """A mapping from any names, a list of names, or one name; an empty value stands for an empty mapping."""
+        if isinstance(self.node, yaml.SequenceNode) or (self.is_text() and not self.is_absent()):
             places: dict[str, Place] = {}
             for item in self.items():
                 if item.text() in places:

@@ -123,8 +123,8 @@ def _hosts(place: Place, underlay: Underlay) -> tuple[HostSpec, ...]:
         fields = at.fields(("address4", "address6", "mtu", "datapath"))
         mtu = fields["mtu"].integer(MTU_MIN_BYTES, underlay.mtu_bytes) if "mtu" in fields else underlay.mtu_bytes
         datapath = fields["datapath"].choice("datapath", ("bridge",)) if "datapath" in fields else "bridge"
-        interface4 = _host_address(fields.get("address4"), underlay.prefix4, index, name, taken)
-        interface6 = _host_address(fields.get("address6"), underlay.prefix6, index, name, taken)
+        interface4 = _host_address(fields.get("address4"), at, underlay.prefix4, index, taken)
+        interface6 = _host_address(fields.get("address6"), at, underlay.prefix6, index, taken)
         if interface4 is None and interface6 is None:
             raise at.refuse("a host needs an address on the underlay", "leave out one of the two `none`")
         hosts.append(
@@ -133,7 +133,7 @@ def _hosts(place: Place, underlay: Underlay) -> tuple[HostSpec, ...]:
     return tuple(hosts)
 
 
-def _host_address(at: Place | None, text: str | None, index: int, name: str, taken: dict[str, str]) -> str | None:
+def _host_address(at: Place | None, host: Place, text: str | None, index: int, taken: dict[str, str]) -> str | None:
     """The address with prefix length: as given, or the host's own by its place in the file."""
     if at is not None and at.text() == "none":
         return None
@@ -146,11 +146,8 @@ def _host_address(at: Place | None, text: str | None, index: int, name: str, tak
     if at is not None and (family_of(address) != prefix.family or address_number(address) not in prefix):
         raise at.refuse(f"{address} is not in the underlay's prefix {prefix}")
     if address in taken:
-        who = taken[address]
-        error = at or None
-        sentence = f"the underlay address {address} of {name} is taken by {who}"
-        raise error.refuse(sentence) if error else invalid(sentence, "choose another for the host that has it")
-    taken[address] = f"host {name}"
+        raise (at or host).refuse(f"the underlay address {address} is taken by {taken[address]}", "choose another")
+    taken[address] = host.path.removeprefix("hosts.")
     return f"{address}/{prefix.length}"
 
 

@@ -65,11 +65,11 @@ def _bridge(mtu_bytes: int) -> Request:
 
 
 def _wire(position: int, mtu_bytes: int, uplink_mtu_bytes: int, host_fd: int) -> Request:
-    """A veth pair: `port<n>` on the bridge, `eth0` in the host."""
-    peer = _LINK.pack(0, 0, UPLINK, IFF_UP, IFF_UP) + attribute_text(IFLA_IFNAME, "eth0")
+    """A veth pair: `port<n>` on the bridge, `eth0` in the host. Neither can be born up: the other end is not there."""
+    peer = _LINK.pack(0, 0, UPLINK, 0, 0) + attribute_text(IFLA_IFNAME, "eth0")
     peer += attribute_u32(IFLA_MTU, uplink_mtu_bytes) + attribute_u32(IFLA_NET_NS_FD, host_fd)
     information = attribute(INFO_KIND, b"veth") + attribute(INFO_DATA, attribute(VETH_INFO_PEER, peer))
-    body = _LINK.pack(0, 0, FIRST_PORT + position, IFF_UP, IFF_UP)
+    body = _LINK.pack(0, 0, FIRST_PORT + position, 0, 0)
     body += attribute_text(IFLA_IFNAME, f"port{position + 1}") + attribute_u32(IFLA_MTU, mtu_bytes)
     body += attribute_u32(IFLA_MASTER, BRIDGE) + attribute(IFLA_LINKINFO, information)
     return Request(RTM_NEWLINK, F_CREATE | F_EXCL, body)
@@ -111,12 +111,14 @@ def _wire_hosts(directory: Directory, topology: Topology) -> None:
         for position, host in enumerate(topology.hosts):
             descriptors.append(os.open(directory.namespace(host.name), os.O_RDONLY | os.O_CLOEXEC))
             requests.append(_wire(position, underlay.mtu_bytes, host.mtu_bytes, descriptors[-1]))
+            requests.append(_up(FIRST_PORT + position))
         underlay_fd = os.open(directory.namespace(UNDERLAY), os.O_RDONLY | os.O_CLOEXEC)
         descriptors.append(underlay_fd)
         _execute(underlay_fd, requests, "the underlay")
         for host, fd in zip(topology.hosts, descriptors, strict=False):
             interfaces = [interface for interface in (host.interface4, host.interface6) if interface]
-            _execute(fd, [_address(UPLINK, interface) for interface in interfaces], f"host {host.name}")
+            addresses = [_address(UPLINK, interface) for interface in interfaces]
+            _execute(fd, [_up(UPLINK), *addresses], f"host {host.name}")
     finally:
         for fd in descriptors:
             os.close(fd)

@@ -1,0 +1,154 @@
+"""Starting what lives in a lab: daemons and containers' processes, each born inside its namespace.
+
+The thread that starts a process is in the namespace already, so the child is there from its first instruction, and
+whoever looks for processes by namespace finds it at any moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from plugin.kernel import namespace
+from sdn.model.errors import HawseError, Kind, unavailable
+from topologies import processes
+from topologies.record import Directory, Process
+
+READY_S = 20.0
+"""A daemon needs half a second; on a machine that is all busy a good deal more."""
+LOG_TAIL_BYTES = 4096
+OWN_VARIABLES = ("HAWSE_ROOT", "HAWSE_CONTROLLER", "NOTIFY_SOCKET")
+"""What whoever calls `lab up` may have set for another controller."""
+
+
+def hawse_command() -> list[str]:
+    """How this very installation is started."""
+    script = Path(sys.executable).with_name("hawse")
+    return [sys.executable, str(script)] if script.exists() else [sys.executable, "-m", "sdn.cli.main"]
+
+
+class Daemon:
+    """One that was started; `wait_ready` says when it serves."""
+
+    def __init__(self, directory: Directory, name: str, where: str, arguments: Sequence[str]) -> None:
+        """`name`: its root below the lab's directory; `where`: the namespace it is born in."""
+        self.name = name
+        self._log = directory.log(name)
+        self._ready, child_ready = os.pipe2(os.O_CLOEXEC)
+        command = [*hawse_command(), *arguments, "--root", str(directory.path / name), "--ready-fd", str(child_ready)]
+        try:
+            self.process = start(directory, where, command, self._log, pass_fds=(child_ready,))
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(child_ready)
+
+    async def wait_ready(self) -> None:
+        """Until it serves. Raises: UNAVAILABLE, with what it said last."""
+        loop = asyncio.get_running_loop()
+        spoken: asyncio.Future[bytes] = loop.create_future()
+
+        def heard() -> None:
+            loop.remove_reader(self._ready)
+            if not spoken.done():
+                spoken.set_result(os.read(self._ready, 1))
+
+        loop.add_reader(self._ready, heard)
+        try:
+            async with asyncio.timeout(READY_S):
+                if await spoken:
+                    return
+            raise unavailable(f"the daemon of {self.name} ended: {self._last_words()}", f"see {self._log}")
+        except TimeoutError:
+            raise unavailable(
+                f"the daemon of {self.name} does not serve after {READY_S:g} s: {self._last_words()}",
+                f"see {self._log}",
+            ) from None
+        finally:
+            loop.remove_reader(self._ready)
+
+    def _last_words(self) -> str:
+        try:
+            with open(self._log, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES))
+                lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        except OSError as error:
+            return f"its log cannot be read ({error.strerror})"
+        return " / ".join(lines[-2:]) if lines else "it said nothing"
+
+    def close(self) -> None:
+        """Let go of the pipe; the daemon goes on."""
+        os.close(self._ready)
+
+
+def start(directory: Directory, where: str, command: Sequence[str], log: Path, pass_fds: Sequence[int] = ()) -> Process:
+    """A process in a namespace of the lab, in a session of its own. Raises: NOT_FOUND, UNAVAILABLE."""
+    environment = {key: value for key, value in os.environ.items() if key not in OWN_VARIABLES}
+    namespace_fd = os.open(directory.namespace(where), os.O_RDONLY | os.O_CLOEXEC)
+    log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def spawn() -> int:
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=log_fd,
+            stderr=log_fd,
+            env=environment,
+            cwd="/",
+            pass_fds=pass_fds,
+            start_new_session=True,
+        ).pid
+
+    try:
+        pid = namespace.run_in(namespace_fd, spawn)
+    except FileNotFoundError:
+        raise HawseError(
+            Kind.NOT_FOUND, f"{command[0]!r}, the command of {where}, is not there", hint="give its whole path"
+        ) from None
+    except OSError as error:
+        raise HawseError(Kind.UNAVAILABLE, f"{command[0]!r} of {where} cannot be started: {error}") from None
+    finally:
+        os.close(namespace_fd)
+        os.close(log_fd)
+    process = processes.identify(pid)
+    if process is None:
+        raise unavailable(f"{command[0]!r} of {where} ended at once", f"see {log}")
+    return process
+
+
+class LateFile:
+    """A file whose content comes later, for a reader that may open it already now.
+
+    At first the path is a pipe: who opens it waits. `fill` puts the real file in the pipe's place and then writes the
+    same content into the pipe, so whoever comes before or after reads the same. If the writer dies first, a reader
+    that waits gets an empty file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        os.mkfifo(path, 0o600)
+        # Both directions: a pipe without a reader may not be opened for writing alone.
+        self._pipe: int | None = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def fill(self, content: bytes) -> None:
+        """Give the content, at most what a pipe holds (64 kB)."""
+        assert self._pipe is not None
+        draft = self._path.with_name(f".{self._path.name}.draft")
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+        os.replace(draft, self._path)
+        written = os.write(self._pipe, content)
+        assert written == len(content)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the pipe; twice is fine."""
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
