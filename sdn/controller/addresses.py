@@ -95,7 +95,7 @@ class AddressBook:
             address = interface.partition("/")[0]
             assert holders[address] == endpoint.id, (address, endpoint)
             del holders[address]
-            self.space_of(endpoint.network, address).free_address(address_number(address))
+            self.space_of(endpoint.network, address).release(address_number(address))
         if self._macs[endpoint.network].get(endpoint.mac) == endpoint.id:
             del self._macs[endpoint.network][endpoint.mac]
 
