@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -28,6 +29,7 @@ SHUTDOWN_TIMEOUT_S = 2.0
 """For handlers that are still at it when everything else has ended."""
 BACKLOG = 512
 HANDSHAKE_TIMEOUT_S = 10.0
+TLS_SHUTDOWN_TIMEOUT_S = 1.0
 
 
 @contextlib.asynccontextmanager
@@ -43,7 +45,7 @@ async def serving(
         bound = [Address(listener.getsockname()[0], listener.getsockname()[1]) for listener in listeners]
         streams = await _run(stack, stream_application(edge))
         for listener in listeners:
-            await web.SockSite(streams, listener, ssl_context=context, backlog=BACKLOG).start()
+            await _serve_tls(stack, streams, listener, context)
         local = stack.enter_context(contextlib.closing(_listen_unix(path)))
         stack.callback(_unlink, path)
         rest = await _run(stack, rest_application(edge))
@@ -66,6 +68,21 @@ async def _run(stack: contextlib.AsyncExitStack, application: web.Application) -
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     return runner
+
+
+async def _serve_tls(
+    stack: contextlib.AsyncExitStack, runner: web.AppRunner, listener: socket.socket, context: ssl.SSLContext
+) -> None:
+    assert runner.server is not None  # set up above
+    server = await asyncio.get_running_loop().create_server(
+        runner.server,
+        sock=listener,
+        ssl=context,
+        backlog=BACKLOG,
+        ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,  # an aiohttp site would leave these at 60 and 30 s
+        ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT_S,
+    )
+    stack.callback(server.close)
 
 
 def _http_log() -> logging.Logger:

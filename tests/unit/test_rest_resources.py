@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sdn.controller.rest import status as status_module
 from sdn.model.stream import Answer, Query, Report
 from tests.unit.rest_server import Agent, Served, running
 
@@ -196,7 +197,7 @@ async def test_a_full_subnet_says_how_full(served: Served) -> None:
     agent.close()
 
 
-async def test_status_and_waiting(served: Served) -> None:
+async def test_status_and_waiting(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     host = await make_host(served, "h1")
     await served.ask("POST", "/v1/networks", {"name": "web"})
     agent = await Agent.connect(served.core, host)
@@ -208,8 +209,11 @@ async def test_status_and_waiting(served: Served) -> None:
 
     late = (await served.ask("GET", f"/v1/status?revision={attached.revision}&wait=0")).body
     assert (late["settled"], [h["state"] for h in late["hosts"]]) == (False, ["late"])
+    monkeypatch.setattr(status_module, "SLICE_S", 0.01)  # several slices pass before the report
+    waiting = asyncio.create_task(served.ask("GET", f"/v1/status?revision={attached.revision}&wait=30"))
+    await asyncio.sleep(0.05)
     await agent.say(Report(session=agent.session, revision=attached.revision, failures={}))
-    done = (await served.ask("GET", f"/v1/status?revision={attached.revision}&wait=5")).body
+    done = (await waiting).body
     assert (done["settled"], [h["state"] for h in done["hosts"]]) == (True, ["applied"])
     agent.close()
 

@@ -12,6 +12,7 @@ from sdn.model.ids import Revision
 from sdn.model.version import VERSION
 
 WAIT_MAX_S = 3600.0
+SLICE_S = 5.0
 
 
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,9 +39,19 @@ async def get_status(call: Call) -> Reply:
             revision=wanted,
             last=call.core.revision,
         )
-    states = await call.core.wait_settled(Revision(wanted), wait_s or 0.0)
-    settled = all(state.state in (Step.APPLIED, Step.FAILED) for state in states)
+    states, settled = await _wait(call, Revision(wanted), wait_s or 0.0)
     return Reply(StatusView(revision=call.core.revision, version=VERSION, hosts=tuple(states), settled=settled))
+
+
+async def _wait(call: Call, revision: Revision, wait_s: float) -> tuple[list[HostState], bool]:
+    """In slices, so that a wait whose client has gone ends soon."""
+    while True:
+        slice_s = min(wait_s, SLICE_S)
+        wait_s -= slice_s
+        states = await call.core.wait_settled(revision, slice_s)
+        settled = all(state.state in (Step.APPLIED, Step.FAILED) for state in states)
+        if settled or wait_s <= 0 or call.request.transport is None:
+            return states, settled
 
 
 ROUTES = (
