@@ -62,10 +62,16 @@ def error(number: int) -> bytes:
 
 @given(
     st.lists(
-        st.builds(
-            Element,
-            key=st.binary(min_size=1, max_size=64),
-            data=st.binary(max_size=16),
+        st.one_of(
+            st.builds(
+                Element, key=st.binary(min_size=1, max_size=64), data=st.binary(max_size=16), counter=st.just("")
+            ),
+            st.builds(
+                Element,
+                key=st.binary(min_size=1, max_size=64),
+                data=st.just(b""),
+                counter=st.text("abc-.1", min_size=1),
+            ),
         ),
         max_size=30,
     )
@@ -73,7 +79,7 @@ def error(number: int) -> bytes:
 def test_elements_are_decoded_as_they_were_encoded(elements: list[Element]) -> None:
     messages = list(nftables.add_elements(Family.BRIDGE, "hawse", "e4", elements))
     decoded = [pair for message in messages for pair in nftables._decode_elements(message.payload)]
-    assert decoded == [(element.key, element.data) for element in elements]
+    assert decoded == [(element.key, element.data or element.counter.encode()) for element in elements]
 
 
 def test_many_elements_are_split_over_messages_that_an_attribute_can_hold() -> None:
