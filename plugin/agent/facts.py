@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import socket
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -61,8 +62,8 @@ def read_facts(configuration: Configuration, underlay: Underlay, resolve: Callab
         for address in resolve(controller_address(url)[0]):
             family = family_of(address)
             if family not in uplinks:
-                uplink = underlay.uplink_to(address)
-                if uplink is not None and uplink.source:
+                uplink = _uplink(underlay, address)
+                if uplink is not None:
                     uplinks[family] = uplink
     for given in (configuration.vtep4, configuration.vtep6):
         if given is not None:
@@ -75,6 +76,15 @@ def read_facts(configuration: Configuration, underlay: Underlay, resolve: Callab
         mtu_bytes=min((uplink.mtu_bytes for uplink in uplinks.values()), default=MTU_UNKNOWN_BYTES),
         routes=underlay.prefixes(),
     )
+
+
+def _uplink(underlay: Underlay, address: str) -> Uplink | None:
+    """The way to a controller's address, as other hosts would come back on it."""
+    uplink = underlay.uplink_to(address)
+    if uplink is None or not uplink.source or ip_address(uplink.source).is_loopback:
+        return None  # of a controller on 127.0.0.1 there is nothing to learn
+    # To an address of this very host the route leads over `lo`: the link that has the address is what counts.
+    return (underlay.uplink_of(uplink.source) or uplink) if uplink.source == address else uplink
 
 
 def resolve_host(host: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, assert_never
 
 from plugin.agent.channel import Channel, Clock, Dial, sleep, wait_bounded
 from sdn.model.codec import encode_msgpack
-from sdn.model.errors import HawseError, Kind, denied, exhausted, unavailable
+from sdn.model.errors import HawseError, Kind, exhausted, unavailable
 from sdn.model.stream import (
     Answer,
     Attached,
@@ -298,13 +298,12 @@ class Session:
         if error.message != self._reason:  # said once, however often it is tried
             self._reason = error.message
             self._log.warning("no controller", reason=error.message, hint=error.hint)
-        if error.kind is not Kind.DENIED:
-            error = HawseError(
-                Kind.UNAVAILABLE, f"the controller is away: {error.message}", hint="try again", facts=error.facts
-            )
+        if error.kind in (Kind.UNAVAILABLE, Kind.INTERNAL):
+            sentence = f"the controller is away: {error.message}"
+            self._away = HawseError(Kind.UNAVAILABLE, sentence, hint="try again", facts=error.facts)
         else:
-            error = denied(f"the controller refuses this host: {error.message}", error.hint)
-        self._away = error
+            sentence = f"the controller refuses this host: {error.message}"
+            self._away = HawseError(Kind.DENIED, sentence, hint=error.hint, facts=error.facts)
         pending, self._pending = self._pending, {}
         for one in pending.values():
             _fail(one, self.away)

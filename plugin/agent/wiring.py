@@ -13,7 +13,7 @@ from sdn.model.errors import HawseError, Kind
 from sdn.model.ids import EndpointId, HostId
 from sdn.model.resources import Endpoint, Network
 from sdn.model.stream import Delta, Drop, Sync
-from sdn.reconcile.datapath import Datapath, LocalPort, Operation, Sandbox, Verb
+from sdn.reconcile.datapath import Datapath, LocalPort, Sandbox
 from sdn.reconcile.loop import Reconciler
 from sdn.reconcile.unit import NetworkUnit, UnitKey, endpoint_key, key_text
 from sdn.reconcile.world import World
@@ -173,11 +173,7 @@ class Wiring:
         """
         mirror = self.reconciler.mirror
         keys = [key for key, object_ in mirror.items() if port in self._datapath.local_ports({key: object_})]
-        errors = self._datapath.write([Operation(Verb.DELETE, key, mirror[key], None) for key in keys])
-        for key in keys:
-            if key not in errors:
-                del mirror[key]
-        for error in errors.values():
+        for error in self.reconciler.discard(keys).values():
             raise error if isinstance(error, HawseError) else _severed_badly(port, error)
 
     # Looking --------------------------------------------------------------------------------------------------------

@@ -59,6 +59,12 @@ def test_a_given_vtep_is_taken_with_its_own_uplink() -> None:
     assert facts(WAY4, own, vtep4="198.51.100.2").vtep4 == "198.51.100.2"
 
 
+def test_a_controller_on_the_same_host() -> None:
+    ways = {"192.0.2.9": Uplink("192.0.2.9", "lo", 65536), "2001:db8::9": Uplink("::1", "lo", 65536)}
+    own = {"192.0.2.9": Uplink("192.0.2.9", "eth0", 1500)}
+    assert facts(ways, own) == HostFacts("192.0.2.9", None, 1500, ("192.0.2.0/24",))
+
+
 def test_names_and_incarnation() -> None:
     assert resolve_host("2001:DB8::9") == ["2001:db8::9"]
     assert "127.0.0.1" in resolve_host("localhost")
