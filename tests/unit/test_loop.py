@@ -539,3 +539,40 @@ async def test_an_agent_over_the_kit_is_quiet() -> None:
     objects.pop(neighbour_key("10.1.0.2"))
     with pytest.raises(AssertionError, match=r"neighbour .* 10\.1\.0\.2"):
         expect_quiet(agent, "one")
+
+
+async def test_a_unit_that_stays_is_blamed_for_what_it_left() -> None:
+    """In every round: the key is wanted by nobody any more, but it was the network's."""
+    rig = await rig_of(REMOTE)
+    old: Key = ("peer", BLUE.id, WEB.id, "192.0.2.2")
+    rig.datapath.refused = {old}
+    rig.enter(VTEP_CHANGED)
+    await rig.loop.settle(rig.world)
+    assert set(rig.loop.failures) == {("network", WEB.id)}
+    assert [o.key for o in rig.datapath.written].count(old) == 4
+    rig.datapath.refused.clear()
+    rig.loop.drifted([BLUE.id])
+    await rig.loop.settle(rig.world)
+    assert not rig.loop.failures
+    assert rig.kernel.text() == rig_text(await rig_of(VTEP_CHANGED))
+
+
+async def test_a_lost_namespace_counts_more_than_other_errors() -> None:
+    """An endpoint that failed before its port, too, has to be released all the same."""
+    rig = Rig(ONE)
+    rig.datapath.refused = {("guard", BLUE.id, C1.id)}
+    await rig.start(offer=False)
+    assert rig.gone == [C1.id]
+    assert "no namespace" in rig.loop.failures[("endpoint", C1.id)].text
+
+
+async def test_a_bridge_that_was_removed_gets_its_ports_back() -> None:
+    """The ports live on without it: they are put back, not made anew, for nobody holds their namespaces any more."""
+    rig = await rig_of(MOVE_LOCAL)
+    text = rig.kernel.text()
+    rig.kernel.disturb(("bridge", BLUE.id, WEB.id))
+    await asyncio.sleep(0)
+    await rig.loop.settle(rig.world)
+    assert rig.kernel.text() == text
+    assert rig.gone == []
+    assert {o.verb for o in rig.datapath.written if o.key[0] == "port"} == {Verb.REPLACE}
