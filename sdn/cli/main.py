@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -29,15 +28,20 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point of `hawse`; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `hawse … | head` ends quietly, as other commands do
     try:
-        return int(_dispatch(arguments))
+        code = int(_dispatch(arguments))
+        sys.stdout.flush()
+        return code
     except HawseError as error:
         _complain(error.message, error.hint)
         return exit_of(error)
     except KeyboardInterrupt:
         _complain("interrupted")
         return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # `hawse … | head` ends quietly. The signal stays ignored: daemons come through here, and their clients leave.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
 
 
 def _dispatch(arguments: list[str]) -> int:
