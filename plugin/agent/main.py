@@ -38,6 +38,7 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
     from plugin.agent.configuration import read_configuration
     from plugin.agent.core import AgentCore, Identity
     from plugin.agent.facts import FactsWatch, HostFacts, KernelUnderlay, read_facts, read_incarnation, resolve_host
+    from plugin.agent.features import require_features
     from plugin.agent.journal import Journal
     from plugin.agent.sandboxes import KernelNamespaces
     from plugin.agent.stream import Dialer
@@ -48,6 +49,7 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
 
     configuration = read_configuration(Path(options.config) if options.config else daemon.root.agent_file)
     loop = asyncio.get_running_loop()
+    require_features(daemon.root.run / "probe")
     async with contextlib.AsyncExitStack() as stack:
         kind = DatapathName(options.datapath)
         datapath = registry.make(kind, daemon.root.run)
