@@ -203,14 +203,18 @@ class _Building:
         """Every attachment; the highest revision that one was committed at."""
         results: list[int] = []
 
-        async def one(container: ContainerSpec, attachment: AttachmentSpec) -> None:
-            result = await self._call(_attach_one, self._directory, container, attachment)
+        async def one(container: ContainerSpec, attachment: AttachmentSpec, name: str) -> None:
+            result = await self._call(_attach_one, self._directory, container, attachment, name)
             results.append(int(result["revision"]))
 
         async with asyncio.TaskGroup() as group:
             for container in self._topology.containers:
+                tenants: set[str] = set()
                 for attachment in container.attachments:
-                    group.create_task(one(container, attachment))
+                    # A name is one endpoint's within a tenant: the first of a container's interfaces bears it.
+                    tenant = attachment.network.partition("/")[0]
+                    group.create_task(one(container, attachment, "" if tenant in tenants else container.name))
+                    tenants.add(tenant)
         self._say(_count(len(results), "attachment"))
         return max(results, default=0)
 
@@ -243,7 +247,9 @@ def _network_body(network: NetworkSpec) -> dict[str, Any]:
     return {"tenant": network.tenant, "name": network.name, "subnets": subnets, **families, **mtu}
 
 
-def _attach_one(directory: Directory, container: ContainerSpec, attachment: AttachmentSpec) -> dict[str, Any]:
+def _attach_one(
+    directory: Directory, container: ContainerSpec, attachment: AttachmentSpec, name: str
+) -> dict[str, Any]:
     message = {
         "verb": "ADD",
         "client": "cli",
@@ -252,7 +258,7 @@ def _attach_one(directory: Directory, container: ContainerSpec, attachment: Atta
         "network": attachment.network,
         "addresses": list(attachment.addresses),
         "mac": attachment.mac,
-        "name": container.name,
+        "name": name,
         "settle_ms": 0,
     }
     fd = os.open(directory.namespace(container.name), os.O_RDONLY | os.O_CLOEXEC)
