@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import socket
 import struct
-from collections.abc import Iterator
 
 from plugin.kernel.netlink import (
     F_CREATE,
@@ -22,6 +21,7 @@ from plugin.kernel.netlink import (
     attribute_u32,
     attributes,
     number,
+    taken,
     text,
 )
 from sdn.model.address import address_bytes, format_mac, mac_bytes
@@ -231,11 +231,10 @@ def _nested(payload: bytes | None) -> dict[int, bytes]:
     return {} if payload is None else attributes(payload, 0, len(payload))
 
 
-def dump(netlink: NetlinkSocket) -> Iterator[Link]:
+def dump(netlink: NetlinkSocket) -> list[Link]:
     """All links of the namespace."""
     body = _INFO.pack(0, 0, 0, 0, 0) + attribute_u32(_IFLA_EXT_MASK, _SKIP_STATISTICS)
-    for buffer, offset, end in netlink.dump(Request(RTM_GETLINK, 0, body)):
-        yield decode(buffer, offset, end)
+    return [decode(*row) for row in taken(lambda: netlink.dump(Request(RTM_GETLINK, 0, body)))]
 
 
 def get(netlink: NetlinkSocket, *, name: str = "", index: int = 0) -> Link:

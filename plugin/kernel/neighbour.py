@@ -17,6 +17,7 @@ from plugin.kernel.netlink import (
     Request,
     attributes,
     number,
+    taken,
 )
 
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
@@ -85,7 +86,8 @@ def dump_neighbours(netlink: NetlinkSocket, family: int) -> Iterator[tuple[int, 
     """All neighbours of a family: (index, state, address, MAC or b"")."""
     shape, length = (_ROW_4, 8) if family == socket.AF_INET else (_ROW_6, 20)
     size, unpack = shape.size, shape.unpack_from
-    for buffer, offset, end in netlink.dump(Request(RTM_GETNEIGH, 0, _ROW.pack(family, 0, 0, 0, 0, 0, 0))):
+    request = Request(RTM_GETNEIGH, 0, _ROW.pack(family, 0, 0, 0, 0, 0, 0))
+    for buffer, offset, end in taken(lambda: netlink.dump(request)):
         if end - offset >= size:
             _, _, _, index, state, _, _, first, kind, address, second, kind2, mac = unpack(buffer, offset)
             if first == length and kind == _NDA_DST and second == 10 and kind2 == _NDA_LLADDR:
@@ -98,10 +100,10 @@ def dump_neighbours(netlink: NetlinkSocket, family: int) -> Iterator[tuple[int, 
 
 def dump_forwarding(netlink: NetlinkSocket) -> Iterator[tuple[int, int, int, bytes, int, bytes]]:
     """All entries of all bridges and VXLAN devices: (index, state, flags, MAC, bridge's index or 0, VTEP or b"")."""
-    row = _ROW.pack(socket.AF_BRIDGE, 0, 0, 0, 0, 0, 0)
+    request = Request(RTM_GETNEIGH, 0, _ROW.pack(socket.AF_BRIDGE, 0, 0, 0, 0, 0, 0))
     size4, size16 = _ROW_MAC_4.size, _ROW_MAC_16.size
     unpack4, unpack16, native = _ROW_MAC_4.unpack_from, _ROW_MAC_16.unpack_from, number
-    for buffer, offset, end in netlink.dump(Request(RTM_GETNEIGH, 0, row)):
+    for buffer, offset, end in taken(lambda: netlink.dump(request)):
         if end - offset >= size4:
             _, _, _, index, state, flags, _, first, kind, mac, second, kind2, value = unpack4(buffer, offset)
             if first == 10 and kind == _NDA_LLADDR:

@@ -18,10 +18,12 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from plugin.kernel.namespace import socket_in
 
+T = TypeVar("T")
 HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _U8 = struct.Struct("=HHB3x")
@@ -56,6 +58,8 @@ _SO_RCVBUFFORCE = 33
 BATCH_REQUESTS_MAX = 1024
 """Requests of one send: their errors, if all fail, must fit the receive buffer."""
 BATCH_BYTES_MAX = 256 * 1024
+DUMP_ATTEMPTS = 4
+"""Dumps of what is being changed meanwhile; who reads on has to expect that the next read differs anyway."""
 _BUFFER_BYTES = 4 << 20
 _RECEIVE_BYTES = 1 << 16
 
@@ -162,6 +166,23 @@ def decode_error(buffer: bytes, flags: int, offset: int, end: int) -> NetlinkErr
         original = 16 if flags & F_CAPPED else HEADER.unpack_from(buffer, offset + 4)[0]
         words = text(attributes(buffer, offset + 4 + ((original + 3) & ~3), end).get(_ERROR_TEXT))
     return NetlinkError(-negative, words)
+
+
+def taken(dump: Callable[[], Iterator[T]]) -> list[T]:
+    """All rows of a dump, repeated while it is interrupted; the last attempt's rows are taken as they are.
+
+    Raises: NetlinkError.
+    """
+    rows: list[T] = []
+    for _ in range(DUMP_ATTEMPTS):
+        rows = []
+        try:
+            for row in dump():
+                rows.append(row)
+        except DumpInterruptedError:
+            continue
+        break
+    return rows
 
 
 class NetlinkSocket:

@@ -6,6 +6,7 @@ Source: rtnetlink(7), include/uapi/linux/if_addr.h and rtnetlink.h.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import socket
 import struct
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from plugin.kernel.netlink import (
     attribute_u32,
     attributes,
     number,
+    taken,
 )
 from sdn.model.address import Prefix, address_bytes, format_address, parse_interface
 
@@ -71,7 +73,8 @@ def remove_address(index: int, interface: str) -> Request:
 
 def dump_addresses(netlink: NetlinkSocket) -> Iterator[tuple[int, str]]:
     """All addresses of the namespace: (index, `10.1.0.2/24`)."""
-    for buffer, offset, end in netlink.dump(Request(RTM_GETADDR, 0, _ADDRESS.pack(0, 0, 0, 0, 0))):
+    request = Request(RTM_GETADDR, 0, _ADDRESS.pack(0, 0, 0, 0, 0))
+    for buffer, offset, end in taken(lambda: netlink.dump(request)):
         family, length, _, _, index = _ADDRESS.unpack_from(buffer, offset)
         found = attributes(buffer, offset + 8, end)
         packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
@@ -102,8 +105,8 @@ def prefixes(netlink: NetlinkSocket) -> tuple[str, ...]:
     """The prefixes that the namespace reaches by itself: unicast routes of the main table but the default and fe80."""
     found: set[str] = set()
     for family in (socket.AF_INET, socket.AF_INET6):
-        body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-        for buffer, offset, end in netlink.dump(Request(RTM_GETROUTE, 0, body)):
+        request = Request(RTM_GETROUTE, 0, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+        for buffer, offset, end in taken(functools.partial(netlink.dump, request)):
             _, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(buffer, offset)
             row = attributes(buffer, offset + 12, end)
             packed = row.get(_RTA_DST)

@@ -52,7 +52,7 @@ def explain(key: Key, error: NetlinkError) -> HawseError:
         )
     if error.errno in (errno.EPERM, errno.EACCES):
         return denied(f"the kernel refuses {what}: {error}", "run the agent as root (CAP_NET_ADMIN)", **facts)
-    if error.errno == errno.EOPNOTSUPP:
+    if error.errno == errno.EOPNOTSUPP and error.message in ("", "Unknown device type"):
         return unavailable(
             f"this kernel cannot make {what}: {error}",
             "it needs veth, bridge and vxlan (as modules: modprobe veth bridge vxlan)",

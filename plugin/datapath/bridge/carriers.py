@@ -56,7 +56,7 @@ def _take_out(name: str, opened: TenantNamespace) -> list[Request]:
     if index is None:
         return []
     kept: list[Request] = []
-    for at, state, flags, mac, bridge, vtep in list(neighbour.dump_forwarding(opened.writer)):
+    for at, state, flags, mac, bridge, vtep in neighbour.dump_forwarding(opened.writer):
         if at != index:
             continue
         if bridge and not state & neighbour.NUD_PERMANENT:
@@ -64,7 +64,7 @@ def _take_out(name: str, opened: TenantNamespace) -> list[Request]:
         elif flags & neighbour.NTF_SELF and vtep:
             kept.append(neighbour.tunnel(0, mac, vtep))
     for family in neighbour.FAMILIES:
-        for at, state, address, mac in list(neighbour.dump_neighbours(opened.writer, family)):
+        for at, state, address, mac in neighbour.dump_neighbours(opened.writer, family):
             if at == index and state & neighbour.NUD_PERMANENT:
                 kept.append(neighbour.neighbour(0, address, mac))
     opened.writer.do(link.delete(index))

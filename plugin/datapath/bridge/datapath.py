@@ -36,9 +36,10 @@ class BridgeDatapath:
         self._tenants = Tenants(run_dir / "netns")
         self._removal = Removal()
         self._offers: Offers = {}
+        self._owners: dict[int, str] = {}
         self._underlay = UnderlayGuard(self._here_fd)
         self._here = NetlinkSocket.open(self._here_fd)
-        self._place = Place(self._tenants, self._here, self._underlay, self._removal, self._offers)
+        self._place = Place(self._tenants, self._here, self._underlay, self._removal, self._offers, self._owners)
         self._closed = False
 
     def lower(self, unit: Unit, context: Context) -> dict[Key, Object]:
@@ -60,7 +61,6 @@ class BridgeDatapath:
         written meanwhile is never taken for an orphan that is there.
         """
         found: dict[Key, Object] = {}
-        owners: dict[int, str] = {}
         try:
             underlay = read_underlay(self._underlay)
             for tenant in self._tenants.names() if tenants is None else tenants:
@@ -69,11 +69,11 @@ class BridgeDatapath:
                     continue
                 rows, doomed = read_tenant(opened)
                 found |= rows
-                owners.update(dict.fromkeys(opened.networks, opened.tenant))
+                self._owners.update(dict.fromkeys(opened.networks, opened.tenant))
                 self._removal.schedule(opened, doomed)
         except NetlinkError as error:
             raise HawseError(Kind.INTERNAL, f"cannot read the kernel's network state: {error}") from error
-        return found | underlay_objects(underlay, owners, everything=tenants is None)
+        return found | underlay_objects(underlay, self._owners, tenants)
 
     def write(self, operations: Sequence[Operation]) -> dict[Key, Exception]:
         """See Datapath."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import socket
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Collection, Mapping
 
 from plugin.datapath.bridge.objects import (
     DOOMED,
@@ -32,24 +31,16 @@ from plugin.datapath.bridge.objects import (
 from plugin.datapath.bridge.tenant import TenantNamespace
 from plugin.datapath.bridge.underlay_guard import UnderlayGuard
 from plugin.kernel import link, namespace, neighbour, route
-from plugin.kernel.netlink import DumpInterruptedError, number
+from plugin.kernel.netlink import number
 from sdn.reconcile.datapath import Key, Object
 
-T = TypeVar("T")
-_ATTEMPTS = 3
-"""Reads of a namespace that is being changed; the last one is taken as it is, for what changed is read again anyway."""
 _MAC_BYTES = 6
 
 
 def read_tenant(opened: TenantNamespace) -> tuple[dict[Key, Object], list[int]]:
     """The objects of one tenant, and the indexes of the doomed links. Raises: OSError, NetlinkError, HawseError."""
     with opened.reading:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return _Reading(opened, patient=attempt == _ATTEMPTS).all()
-            except DumpInterruptedError:
-                continue
-    raise AssertionError("the last attempt is a patient one")
+        return _Reading(opened).all()
 
 
 def read_underlay(guard: UnderlayGuard) -> tuple[set[int], set[tuple[int, str]]]:
@@ -58,26 +49,27 @@ def read_underlay(guard: UnderlayGuard) -> tuple[set[int], set[tuple[int, str]]]
 
 
 def underlay_objects(
-    known: tuple[set[int], set[tuple[int, str]]], owners: dict[int, str], everything: bool
+    known: tuple[set[int], set[tuple[int, str]]], owners: Mapping[int, str], tenants: Collection[str] | None
 ) -> dict[Key, Object]:
-    """The underlay's objects, each under the tenant whose bridge has its VNI; orphans only when all is asked for."""
+    """The underlay's objects of some tenants; of all (None), with those that are nobody's as far as is known."""
     objects: dict[Key, Object] = {}
     networks, members = known
     for vni in networks:
-        if everything or vni in owners:
-            objects["underlay-network", owners.get(vni, ""), str(vni)] = UnderlayNetwork()
+        owner = owners.get(vni, "")
+        if tenants is None or owner in tenants:
+            objects["underlay-network", owner, str(vni)] = UnderlayNetwork()
     for vni, vtep in members:
-        if everything or vni in owners:
-            objects["member", owners.get(vni, ""), str(vni), vtep] = Member()
+        owner = owners.get(vni, "")
+        if tenants is None or owner in tenants:
+            objects["member", owner, str(vni), vtep] = Member()
     return objects
 
 
 class _Reading:
     """One reading of one namespace."""
 
-    def __init__(self, opened: TenantNamespace, patient: bool) -> None:
+    def __init__(self, opened: TenantNamespace) -> None:
         self._opened = opened
-        self._patient = patient
         self._tenant: str = opened.tenant
         self._objects: dict[Key, Object] = {}
         self._links: dict[int, link.Link] = {}
@@ -93,16 +85,9 @@ class _Reading:
         self._read_neighbours()
         return self._objects, doomed
 
-    def _rows(self, rows: Iterator[T]) -> Iterator[T]:
-        try:
-            yield from rows
-        except DumpInterruptedError:
-            if not self._patient:
-                raise
-
     def _read_links(self) -> list[int]:
         doomed: list[int] = []
-        for found in self._rows(link.dump(self._opened.reader)):
+        for found in link.dump(self._opened.reader):
             if found.group in (DOOMED, DOOMED_NOW):
                 doomed.append(found.index)
                 continue
@@ -166,7 +151,7 @@ class _Reading:
             self._objects["guard", self._tenant, name] = port
 
     def _read_gateways(self) -> None:
-        for index, interface in self._rows(route.dump_addresses(self._opened.reader)):
+        for index, interface in route.dump_addresses(self._opened.reader):
             name = self._names.get(index, "")
             if name.startswith("hwb"):
                 self._objects["gateway", self._tenant, name, interface] = Gateway()
@@ -177,7 +162,7 @@ class _Reading:
         carriers = {index: found.master for index, found in self._links.items() if found.kind == "vxlan"}
         ports: dict[tuple[int, bytes], int] = {}
         vteps: dict[tuple[int, bytes], tuple[int, bytes]] = {}
-        for index, state, flags, mac, bridge, vtep in self._rows(neighbour.dump_forwarding(self._opened.reader)):
+        for index, state, flags, mac, bridge, vtep in neighbour.dump_forwarding(self._opened.reader):
             if bridge:
                 if not state & neighbour.NUD_PERMANENT and index in names:  # permanent: the port's own MAC
                     ports[bridge, mac] = index
@@ -204,7 +189,7 @@ class _Reading:
         made: dict[bytes, Neighbour] = {}
         for family in (socket.AF_INET, socket.AF_INET6):
             to_text = functools.partial(socket.inet_ntop, family)
-            rows = self._rows(neighbour.dump_neighbours(self._opened.reader, family))
+            rows = neighbour.dump_neighbours(self._opened.reader, family)
             for index, state, address, mac in rows:
                 device = carriers.get(index)
                 if device is None or not state & neighbour.NUD_PERMANENT:

@@ -56,10 +56,11 @@ def set_vxlan(batch: Batch, key: Key, vxlan: Vxlan, before: Vxlan | None, opened
     rest = link.encode_mtu(vxlan.mtu_bytes) + link.encode_alias(network_alias(vxlan.network))
     if before is None or before.bridge != vxlan.bridge:
         rest += link.encode_master(opened.index(vxlan.bridge))
+    batch.add(key, link.change_named(name, rest))
     if before is not None and before.local != vxlan.local:
         local = vxlan.local or "0.0.0.0"  # noqa: S104 - any address, as the source of tunnel packets
-        rest += link.encode_kind("vxlan", link.vxlan_local(local))
-    batch.add(key, link.change_named(name, rest))
+        # A request of its own: with an MTU in it the driver refuses.
+        batch.add(key, link.change_named(name, link.encode_kind("vxlan", link.vxlan_local(local))))
     batch.add(key, link.change_named(name, link.encode_port_flags(vxlan.switches), up=vxlan.up))
 
 

@@ -69,7 +69,7 @@ class TenantNamespace:
             self.guard = TenantGuard(fd)
             undo.callback(self.guard.close)
             with self.reading:
-                self.note(list(link.dump(self.reader)))
+                self.note(link.dump(self.reader))
             self._undo = undo.pop_all()
 
     def note(self, links: list[link.Link]) -> None:
@@ -165,11 +165,6 @@ class Tenants:
     def mend(self, opened: TenantNamespace) -> None:
         """Set anew what makes a namespace a tenant's. Raises: OSError, NetlinkError."""
         namespace.run_in(opened.fd, quieten)
-
-    def opened(self) -> list[TenantNamespace]:
-        """Those that are open."""
-        with self._lock:
-            return list(self._open.values())
 
     def take_away(self, tenant: str) -> TenantNamespace | None:
         """Unpin the tenant's namespace and forget it; what is left of it is the caller's to close."""

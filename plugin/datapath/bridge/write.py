@@ -44,6 +44,8 @@ class Place:
     underlay: UnderlayGuard
     removal: Removal
     offers: Offers
+    owners: dict[int, str]
+    """Whose a VNI of the underlay's guard is, by its bridge or as it was written."""
 
 
 class Write:
@@ -139,10 +141,8 @@ class Write:
 
     def _underlay_removals(self, operations: list[Operation]) -> None:
         """A VNI without a tenant is removed only if it still has none: it may have got one since it was read."""
-        live = {vni for opened in self._place.tenants.opened() for vni in opened.networks}
-        live |= {int(op.key[2]) for op in operations if op.key[1]}
-        mine = [op for op in operations if op.key[1] or int(op.key[2]) not in live]
-        underlay = self._place.underlay
+        underlay, owners = self._place.underlay, self._place.owners
+        mine = [op for op in operations if op.key[1] or int(op.key[2]) not in owners]
         members = [op for op in mine if op.key[0] == "member"]
         if members:
             gone = [(int(op.key[2]), op.key[3]) for op in members]
@@ -151,6 +151,8 @@ class Write:
             if operation.key[0] == "underlay-network":
                 vni = int(operation.key[2])
                 self._guarded([operation], underlay.remove_network, vni)
+                if operation.key not in self.errors and owners.get(vni) == operation.key[1]:
+                    del owners[vni]
 
     # Creations and replacements -------------------------------------------------------------------------------------
 
@@ -162,6 +164,7 @@ class Write:
         for operation in operations:
             if operation.key[0] == "underlay-network":
                 vni = int(operation.key[2])
+                self._place.owners[vni] = operation.key[1]
                 self._guarded([operation], underlay.ensure_network, vni)
         members = [op for op in operations if op.key[0] == "member"]
         if members:
