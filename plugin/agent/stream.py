@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-import aiohttp
-
 from plugin.agent.configuration import Configuration
 from sdn.model.errors import HawseError, Kind, denied, unavailable
+from sdn.service.startup import lean_imports
+
+with lean_imports():
+    import aiohttp
 
 PATH = "/v1/stream"
 CONNECT_S = 5.0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sdn.model.errors import invalid
 from sdn.service.daemon import Daemon, add_arguments, run_daemon, tune_collector
+from sdn.service.startup import lean_imports
 
 if TYPE_CHECKING:
     from sdn.controller.listen import Address
@@ -93,6 +94,9 @@ def _parse_pool(text: str) -> Pool:
 
 
 async def _serve(daemon: Daemon, addresses: Sequence[Address], advertise: Sequence[str], core_options: Options) -> None:
+    with lean_imports():
+        import aiohttp  # noqa: F401 - its first import of many, at a third of the price
+
     from sdn.controller.core import Core
     from sdn.controller.edge import Edge
     from sdn.controller.listen import advertised

@@ -7,7 +7,10 @@ import sys
 import traceback
 from typing import Any, TextIO
 
-import structlog
+from sdn.service.startup import lean_imports
+
+with lean_imports():
+    import structlog
 
 FORMATS = ("text", "json")
 
