@@ -13,6 +13,11 @@ BACK_OFF_S = (0.05, 0.2, 0.8, 3.0)
 """The pause before each round of retries; further rounds take the last."""
 
 
+def text_of(error: Exception) -> str:
+    """An error as a sentence for a report."""
+    return str(error) or type(error).__name__
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failure:
     """`text` is a sentence; `since_s` is when the unit began to fail, by the loop's clock."""

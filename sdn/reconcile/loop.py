@@ -22,7 +22,8 @@ from sdn.model.ids import EndpointId, TenantId
 from sdn.reconcile.datapath import Datapath, Key, Object, Operation, SandboxGoneError, Verb
 from sdn.reconcile.desired import Desired, tenant_of
 from sdn.reconcile.diff import diff
-from sdn.reconcile.failures import LEFTOVER, Failure, Failures
+from sdn.reconcile.failures import LEFTOVER, Failure, Failures, text_of
+from sdn.reconcile.survey import Survey, survey
 from sdn.reconcile.unit import Context, Unit, UnitKey
 
 T = TypeVar("T")
@@ -61,14 +62,6 @@ class Result:
 
     written: int
     failures: dict[UnitKey, str]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Survey:
-    """A read compared with the mirror. `changed`: what differs (None: gone). `keys`: all that needs another look."""
-
-    changed: dict[Key, Object | None]
-    keys: set[Key]
 
 
 class Reconciler:
@@ -345,13 +338,13 @@ class Reconciler:
         if tenants is None:
             self._full_due_s = self._clock() + self._full_read_every_s
         try:
-            survey, written = await self._survey(None if tenants is None else sorted(tenants))
+            seen, written = await self._survey(None if tenants is None else sorted(tenants))
         except (OSError, HawseError):
             # What the kernel does not tell now is asked again soon; until then what was known stays.
             self._full_due_s = self._clock() + READ_AGAIN_S
             return
         again = {unit for unit in before if tenants is None or self._tenants_of(unit, world) & tenants}
-        self._attempt(again, self._note_survey(survey, written), world, retry=True)
+        self._attempt(again, self._note_survey(seen, written), world, retry=True)
         if dict(self.failures) != before:
             self._on_failures()
 
@@ -372,10 +365,8 @@ class Reconciler:
             self._written_meanwhile = None
 
     def _look(self, tenants: Sequence[TenantId] | None) -> Survey:
-        """In a thread: read, and find what differs, so that the loop's thread sees only that.
-
-        Copies of dicts are taken in one step under the interpreter's lock; that they may be of different moments is
-        harmless, for the loop's thread compares again what is named here.
+        """In a thread. Each table is copied in one step under the interpreter's lock; that the copies may be of
+        different moments is harmless, for the loop's thread compares again what is named here.
         """
         found = self._datapath.read(tenants)
         mirror, desired, left = self.mirror.copy(), self.desired.objects.copy(), self._left.copy()
@@ -386,22 +377,15 @@ class Reconciler:
             for lowered in self.desired.units.copy().values():
                 if lowered.tenant in tenants:
                     scope.update(lowered.keys)
-        scope.update(found)
-        changed = {key: found.get(key) for key in scope if found.get(key) != mirror.get(key)}
-        return Survey(changed, {key for key in scope if key in changed or found.get(key) != desired.get(key)})
+        return survey(found, mirror, desired, scope)
 
-    def _note_survey(self, survey: Survey, written: set[Key]) -> set[Key]:
+    def _note_survey(self, seen: Survey, written: set[Key]) -> set[Key]:
         """Let the mirror follow a read, but for what was written meanwhile; the keys to look at again."""
-        for key, object_ in survey.changed.items():
+        for key, object_ in seen.changed.items():
             if key in written:
                 continue
             if object_ is None:
                 self.mirror.pop(key, None)
             else:
                 self.mirror[key] = object_
-        return survey.keys
-
-
-def text_of(error: Exception) -> str:
-    """An error as a sentence for a report."""
-    return str(error) or type(error).__name__
+        return seen.keys
