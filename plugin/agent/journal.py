@@ -15,6 +15,8 @@ from pathlib import Path
 from sdn.model.errors import HawseError, Kind, unavailable
 from sdn.model.ids import EndpointId, is_id
 
+EMPTY_BYTES = 1 << 16
+"""A file of which nothing is pending is emptied from this size on: on most file systems that costs more than a line."""
 COMPACT_BYTES = 1 << 20
 """A file larger than this is written anew when a release comes: about 15 000 lines."""
 
@@ -68,15 +70,17 @@ class Journal:
         for endpoint in endpoints:
             if self.pending.pop(endpoint, None) is not None:
                 self._append({"delivered": endpoint})
-        if not self.pending and not self._lock.locked():
+        if not self.pending and self._size >= EMPTY_BYTES and not self._lock.locked():
             self._empty()
 
     def close(self) -> None:
         """Write what is buffered, let go of the file. Calling it twice is fine."""
         if self._fd >= 0:
-            data, self._buffer = self._buffer, b""
-            if data:
-                os.write(self._fd, data)
+            if not self.pending:
+                self._empty()
+            elif self._buffer:
+                os.write(self._fd, self._buffer)
+                self._buffer = b""
             os.close(self._fd)
             self._fd = -1
 
@@ -101,8 +105,6 @@ class Journal:
                 f"cannot write the journal {self._path}: {error.strerror}", "make room on the disk"
             ) from None
         self._durable = wanted
-        if not self.pending:
-            self._empty()
 
     def _write(self, data: bytes) -> None:
         written = os.write(self._fd, data)

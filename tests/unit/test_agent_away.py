@@ -40,7 +40,7 @@ async def test_away_nothing_is_added_and_everything_else_answers(tmp_path: Path)
         assert agent.ports() == set()
         controller.reachable = True
         await until(lambda: controller.endpoints == {} and agent.journal.pending == {})
-        assert (tmp_path / "journal").read_bytes() == b""
+    assert (tmp_path / "journal").read_bytes() == b""
 
 
 async def test_an_add_that_loses_the_controller_is_undone_when_it_is_back(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugin.agent.journal import COMPACT_BYTES, Journal
+from plugin.agent.journal import COMPACT_BYTES, EMPTY_BYTES, Journal
 from sdn.model.errors import HawseError, Kind
 from sdn.model.ids import EndpointId
 
@@ -34,15 +34,26 @@ async def test_a_release_survives_and_a_confirmation_ends_it(tmp_path: Path) -> 
     journal.close()
 
 
-async def test_it_is_empty_when_nothing_is_pending(tmp_path: Path) -> None:
+async def test_it_ends_empty_when_nothing_is_pending(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     journal = Journal.open(path)
     await asyncio.gather(*(journal.release([id_of(n)], "") for n in range(50)))
     assert path.read_bytes().count(b"\n") == 50
     journal.delivered([id_of(n) for n in range(50)])
-    assert path.read_bytes() == b""
     await journal.release([id_of(51)], "")
-    assert list(Journal.open(path).pending) == [id_of(51)]
+    assert list(Journal.open(path).pending) == [id_of(51)], "confirmations are written with the next release"
+    journal.delivered([id_of(51)])
+    journal.close()
+    assert path.read_bytes() == b""
+
+
+async def test_it_does_not_grow_by_what_was_confirmed(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal.open(path)
+    for number in range(12):
+        await journal.release([id_of(number)], "x" * (EMPTY_BYTES // 4))
+        journal.delivered([id_of(number)])
+    assert path.stat().st_size < 2 * EMPTY_BYTES
     journal.close()
 
 
