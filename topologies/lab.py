@@ -271,6 +271,11 @@ def _attach_one(
         os.close(fd)
 
 
+def _first_in_tenant(container: ContainerSpec, attachment: AttachmentSpec) -> AttachmentSpec:
+    tenant = attachment.network.partition("/")[0]
+    return next(other for other in container.attachments if other.network.partition("/")[0] == tenant)
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 

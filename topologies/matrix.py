@@ -37,7 +37,8 @@ def print_report(report: CheckReport, console: Console) -> None:
     """The matrix, the lies, and what is wrong."""
     from rich.table import Table
 
-    table = Table(title="who reaches whom (from the left to the top)", title_justify="left", show_edge=False)
+    console.print("who reaches whom, from the left to the top:")
+    table = Table(show_edge=False)
     table.add_column("")
     for station in report.stations:
         table.add_column(station.name, justify="center", overflow="fold")
@@ -65,7 +66,8 @@ def _styled(findings: list[Finding]) -> Text:
 def _print_forgeries(report: CheckReport, console: Console) -> None:
     from rich.table import Table
 
-    table = Table(title="\nforged frames", title_justify="left", show_edge=False)
+    console.print("\nforged frames:")
+    table = Table(show_edge=False)
     for column in ("from", "to", "the lie", "died as", "counted on"):
         table.add_column(column)
     for finding in report.forgeries:
