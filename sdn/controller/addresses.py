@@ -25,6 +25,13 @@ class SubnetUsage(Value, frozen=True, kw_only=True):
 class Space(AddressSpace):
     """An address space that can be asked before it is changed: a plan that is not committed must leave no trace."""
 
+    @classmethod
+    def of(cls, subnet: Subnet, *, taken: Iterable[str] = (), latest: str | None = None) -> Space:
+        """See AddressSpace.of."""
+        space = super().of(subnet, taken=taken, latest=latest)
+        assert isinstance(space, cls)
+        return space
+
     def peek(self) -> int:
         """What `take` would take. Raises: EXHAUSTED."""
         offset = self._busy.next_absent(self._cursor, self._end)

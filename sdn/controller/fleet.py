@@ -50,7 +50,7 @@ class Fleet:
                 for host in hosts:
                     sent.setdefault(host, []).append(message)
         self._begin_topics(effects, sent)
-        for topic, host in effects.lost:
+        for topic, host in sorted(effects.lost):
             sent.setdefault(host, []).append(topics.encode_drop(topic, revision))
         others = {host for _, host in effects.lost} | self._had(effects)
         for host in others:

@@ -65,7 +65,8 @@ class Names:
                     candidates=spelled,
                 )
             return next(iter(owners.values()))
-        raise missing("endpoint", reference, self.endpoints)
+        spelled = [_spell(tenants, owner, name) for name, owners in self.endpoints.items() for owner in owners]
+        raise missing("endpoint", reference, spelled)
 
 
 def split_reference(reference: str) -> tuple[str, str]:

@@ -25,6 +25,7 @@ _endpoint = msgspec.msgpack.Decoder(Endpoint).decode
 _vni = msgspec.msgpack.Decoder(keys.VniRecord).decode
 _number = msgspec.msgpack.Decoder(int).decode
 
+K = TypeVar("K")
 V = TypeVar("V")
 SHARED_FIELDS = ("host", "incarnation", "container", "ifname", "tenant", "network", "client", "scope")
 """Of an endpoint: texts that many have in common are kept once. What is decoded is new text each time."""
@@ -261,7 +262,7 @@ class State:
         return self.endpoints[self.names.endpoint(reference, self.endpoints, self.tenants)]
 
 
-def _discard(index: dict[str, set[V]], key: str, member: V) -> None:
+def _discard(index: dict[K, set[V]], key: K, member: V) -> None:
     members = index[key]
     members.remove(member)
     if not members:
