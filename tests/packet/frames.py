@@ -262,7 +262,9 @@ def _nd_in_disguise(me: Station, victim: Station) -> Iterator[Forgery]:
         first = IPv6ExtHdrFragment(nh=60, offset=0, m=1, id=8) / Raw(bytes(IPv6ExtHdrDestOpt(nh=protocol)))
         later = IPv6ExtHdrFragment(nh=60, offset=1, m=0, id=8) / Raw(bytes(lie)[:24])
         twin = udp6(me, victim)
+        padded = bytes(ethernet / network / first) + bytes([128, 0, 0, 0, 0, 0, 0, 0])  # looks like an echo request
         yield Forgery(f"a first fragment that hides its {name}", "protocol", bytes(ethernet / network / first), twin)
+        yield Forgery(f"a first fragment with padding for its {name}", "protocol", padded, twin)
         yield Forgery(f"a later fragment of hidden {name}", "protocol", bytes(ethernet / network / later), twin)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from plugin.datapath.bridge import guard as guard_module
 from plugin.datapath.bridge.guard import GuardPort, TenantGuard
 from plugin.datapath.bridge.guard_elements import elements_of
 from plugin.datapath.bridge.guard_table import ARRIVAL_CAUSES, FRAME_CAUSES, VERSION, port_text
+from plugin.kernel import namespace
 from plugin.kernel.nftables import Element, Family, Nftables, add_elements, delete_elements, run_libnftables
 from sdn.model.errors import HawseError
 from tests.packet.frames import Station, arp_request, forgeries, is_answer, solicitation, udp4, udp6
@@ -221,18 +223,55 @@ def test_the_gateway_answers_ping(tenant: Tenant, family: int) -> None:
     assert tenant.counts() == before
 
 
+def later_fragments() -> Iterator[Any]:
+    """Honest fragments, whose bytes look like a port or an ICMPv6 type where there is none."""
+    from scapy.layers.inet import IP
+    from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
+    from scapy.packet import Raw
+
+    dhcp4, dhcp6 = bytes([0, 67, 0, 68, 0, 24, 0, 0]) * 3, bytes([2, 35, 2, 34, 0, 24, 0, 0]) * 3
+    advert = bytes([134, 0, 0, 0, 0, 0, 0, 0]) * 3
+    yield "UDP, IPv4", IP(src=ALICE.ip4, dst=BOB.ip4, proto=17, frag=5, id=3) / Raw(dhcp4)
+    network = IPv6(src=ALICE.ip6, dst=BOB.ip6, fl=546)
+    yield "UDP, IPv6", network / IPv6ExtHdrFragment(nh=17, offset=5, id=3) / Raw(dhcp6)
+    yield "ICMPv6", network / IPv6ExtHdrFragment(nh=58, offset=5, id=3) / Raw(advert)
+
+
+@pytest.mark.parametrize(("name", "packet"), list(later_fragments()))
+def test_a_later_fragment_is_not_taken_for_what_it_is_not(tenant: Tenant, name: str, packet: Any) -> None:
+    from scapy.layers.l2 import Ether
+
+    before = tenant.counts()
+    frame = bytes(Ether(src=ALICE.mac, dst=BOB.mac) / packet)
+    tenant.taps["hwvalice"].send(frame)
+    tenant.taps["hwvbob"].until(lambda seen: seen == frame, name)
+    assert tenant.counts() == before
+
+
 def test_fragments_of_an_honest_ping_pass(tenant: Tenant) -> None:
     from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment, fragment6
     from scapy.layers.l2 import Ether
 
-    whole = IPv6(src=ALICE.ip6, dst=BOB.ip6) / IPv6ExtHdrFragment(id=11) / ICMPv6EchoRequest(data=bytes(3000))
+    whole = IPv6(src=ALICE.ip6, dst=BOB.ip6) / IPv6ExtHdrFragment(id=11) / ICMPv6EchoRequest(cksum=1, data=bytes(3000))
     before = tenant.counts()
     frames = [bytes(Ether(src=ALICE.mac, dst=BOB.mac) / part) for part in fragment6(whole, 1280)]
     assert len(frames) == 3
     for frame in frames:
         tenant.taps["hwvalice"].send(frame)
-    tenant.taps["hwvbob"].until(lambda seen: seen == frames[-1], "the last fragment")
+    seen = tenant.taps["hwvbob"].until(lambda seen: seen == frames[-1], "the last fragment")
+    assert seen[-3:] == frames
     assert tenant.counts() == before
+
+
+def test_the_namespace_itself_reaches_its_gateway_address(tenant: Tenant) -> None:
+    with (
+        namespace.socket_in(tenant.inside.fd, socket.AF_INET, socket.SOCK_DGRAM, 0) as one,
+        namespace.socket_in(tenant.inside.fd, socket.AF_INET, socket.SOCK_DGRAM, 0) as other,
+    ):
+        one.bind((GATEWAY.ip4, 0))
+        one.settimeout(5)
+        other.sendto(b"inside", one.getsockname())
+        assert one.recv(100) == b"inside"
 
 
 def echo_request(family: int) -> bytes:

@@ -6,9 +6,11 @@ and that into the network's counter of the cause (map `count-CAUSE`). A port has
 not one for every cause. A port that nobody has programmed (yet, or any more) has no element, so all it sends ends in
 the counter `unknown-port`.
 
-Fail closed: the kernel skips a rule whose field it cannot read, so what is accepted must have been readable. A first
-fragment may end behind an extension header and hide its ICMPv6 in the next one (RFC 7112): `ip6-readable` drops it;
-later fragments pass, for without a first one they come to nothing.
+Fail closed: the kernel skips a rule whose field it cannot read, so what is accepted must have been readable. Fragments
+need care: a first one may end behind an extension header, with the ICMPv6 in the next (RFC 7112) and padding in its
+place, so a fragment header with another extension behind it is refused (`ip6-extended`); and the kernel (6.18) reads
+the transport header of later IPv6 fragments from the network header, so nothing may be concluded from it. Later
+fragments pass: without a first one they come to nothing.
 
 Fields are written raw where one set serves several of them: @ll,48,48 is the Ethernet source, @nh,64,128 the IPv6
 source, @nh,64,48 the ARP sender's MAC, @th,64,128 the ND target, @th,192,16 type and length of the first ND option and
@@ -68,9 +70,13 @@ _FRAMES: Final = """
     ip saddr 0.0.0.0 @ll,7,1 1 goto drop-multicast
     goto drop-ip4-spoof
   }
+  chain ip4-to-dhcp-client {
+    ip frag-off & 0x1fff != 0 accept
+    goto drop-dhcp-server
+  }
   chain ip4-frame {
     iifname . ether saddr . ip saddr != @e4 goto ip4-refused
-    udp dport 68 goto drop-dhcp-server
+    udp dport 68 goto ip4-to-dhcp-client
     @ll,7,1 1 goto drop-multicast
     meta l4proto != 255 accept
     goto drop-protocol
@@ -92,10 +98,14 @@ _FRAMES: Final = """
     arp htype 1 arp ptype ip arp hlen 6 arp plen 4 arp operation { request, reply } goto arp-checked
     goto other-frame
   }
-  chain ip6-readable {
-    @th,0,32 >= 0 accept
-    meta l4proto != 255 frag frag-off != 0 accept
+  chain ip6-opaque {
+    @ll,7,1 1 goto drop-multicast
+    meta l4proto != 255 accept
     goto drop-protocol
+  }
+  chain ip6-extended {
+    frag nexthdr { 0, 43, 44, 51, 60, 135, 139, 140 } goto drop-protocol
+    frag frag-off != 0 goto ip6-opaque
   }
   chain nd-solicit {
     ip6 nexthdr != ipv6-icmp goto drop-nd-spoof
@@ -117,8 +127,7 @@ _FRAMES: Final = """
       nd-neighbor-solicit : goto nd-solicit, nd-neighbor-advert : goto nd-advert,
       nd-router-advert : goto drop-router-advert, nd-redirect : goto drop-router-advert,
     }
-    @ll,7,1 1 goto drop-multicast
-    goto ip6-readable
+    goto ip6-opaque
   }
   chain ip6-unspecified {
     icmpv6 type nd-neighbor-solicit goto drop-dad
@@ -131,10 +140,10 @@ _FRAMES: Final = """
   }
   chain ip6-frame {
     iifname . @ll,48,48 . @nh,64,128 != @e6 goto ip6-refused
+    ip6 nexthdr != { tcp, udp, ipv6-icmp } jump ip6-extended
     meta l4proto ipv6-icmp goto icmp6-frame
     udp dport 546 goto drop-dhcp-server
-    @ll,7,1 1 goto drop-multicast
-    goto ip6-readable
+    goto ip6-opaque
   }
   chain other-frame {
     iifname . @ll,48,48 != @mac goto drop-mac-spoof

@@ -50,6 +50,8 @@ _BODY: Final = f"""
     @th,96,24 . ip saddr @member4 accept
     @th,96,24 . ip6 saddr @member6 accept
     fib daddr type != local accept
+    ip frag-off & 0x1fff != 0 accept
+    frag frag-off != 0 accept
     meta mark set @th,96,24 map @vni goto drop-{FOREIGN}
     @th,96,24 >= 0 accept
     counter name {MALFORMED} drop
