@@ -21,6 +21,7 @@ from topologies.record import Directory, Process
 READY_S = 20.0
 """A daemon needs half a second; on a machine that is all busy a good deal more."""
 LOG_TAIL_BYTES = 4096
+GONE = "the lab was taken down again"
 OWN_VARIABLES = ("HAWSE_ROOT", "HAWSE_CONTROLLER", "NOTIFY_SOCKET")
 """What whoever calls `lab up` may have set for another controller."""
 
@@ -63,7 +64,7 @@ class Daemon:
             async with asyncio.timeout(READY_S):
                 if await spoken:
                     return
-            raise unavailable(f"the daemon of {self.name} ended: {self._last_words()}", f"see {self._log}")
+            raise unavailable(f"the daemon of {self.name} ended: {self._last_words()}", GONE)
         except TimeoutError:
             raise unavailable(
                 f"the daemon of {self.name} does not serve after {READY_S:g} s: {self._last_words()}",
@@ -117,7 +118,7 @@ def start(directory: Directory, where: str, command: Sequence[str], log: Path, p
         os.close(log_fd)
     process = processes.identify(pid)
     if process is None:
-        raise unavailable(f"{command[0]!r} of {where} ended at once", f"see {log}")
+        raise unavailable(f"{command[0]!r} of {where} ended at once", GONE)
     return process
 
 

@@ -228,7 +228,7 @@ class _Building:
         if bad:
             raise unavailable(
                 f"not every host is in step with revision {revision} after {SETTLE_S:g} s: {', '.join(bad)}",
-                f"see {self._directory.path}/log",
+                "the lab was taken down again; is the machine very busy?",
             )
 
 
