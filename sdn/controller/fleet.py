@@ -11,6 +11,7 @@ from sdn.controller.events import EventLog
 from sdn.controller.ledger import Ledger
 from sdn.controller.session import HostStream
 from sdn.controller.settling import Settling
+from sdn.controller.snapshots import Snapshots
 from sdn.controller.status import HostState, Status, Step
 from sdn.controller.topics import Message, Missed
 from sdn.model.errors import conflict
@@ -29,6 +30,7 @@ class Fleet:
         self._ledger = ledger
         self._events = events
         self._resume_changes = resume_changes
+        self._snapshots = Snapshots()
         self._revisions: dict[Topic, Revision] = {}
         self._floor = ledger.state.revision
         """Topics that have not changed since the state was read are taken to have changed just then."""
@@ -44,6 +46,7 @@ class Fleet:
         for topic, change in changes.items():
             previous = self.revision_of(topic)
             self._revisions[topic] = revision
+            self._snapshots.forget(topic)
             hosts = [host for host in state.holders_of(topic) if self._follows(host, topic, effects)]
             if hosts:
                 message = Message(topic, revision, topics.encode_delta(topic, previous, revision, change))
@@ -66,6 +69,7 @@ class Fleet:
     def reloaded(self) -> None:
         """See ledger.Listener: every host is brought up to date from the change log."""
         self._revisions.clear()
+        self._snapshots.clear()
         self._floor = self._ledger.state.revision
         for stream in self.streams.values():
             stream.box.lag()
@@ -92,8 +96,10 @@ class Fleet:
     def _forget(self, effects: Effects) -> None:
         for network in effects.networks_gone:
             self._revisions.pop(f"network/{network.id}", None)
+            self._snapshots.forget(f"network/{network.id}")
         for host in effects.hosts_gone:
             self._revisions.pop(f"host/{host}", None)
+            self._snapshots.forget(f"host/{host}")
             self.settling.forget(host)
             if stream := self.streams.get(host):
                 stream.refuse(conflict("this host was forgotten", "create it again and give it a new credential"))
@@ -113,7 +119,10 @@ class Fleet:
         wanted = state.topics_of(host)
         revisions = {topic: self.revision_of(topic) for topic in wanted}
         missed = await self._missed(synced) if has else None
-        return topics.catch_up(wanted, has, missed, revisions, state), missed is not None
+        return topics.catch_up(wanted, has, missed, revisions, self._whole, state), missed is not None
+
+    def _whole(self, topic: Topic) -> list[Message]:
+        return self._snapshots.of(topic, self.revision_of(topic), self._ledger.state)
 
     async def _missed(self, synced: Revision) -> Missed | None:
         state = self._ledger.state

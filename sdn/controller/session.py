@@ -106,8 +106,11 @@ class HostStream:
 
     def closed(self) -> None:
         """The connection is gone. Calling it twice is fine."""
-        if self.phase is Phase.OVER:
-            return
+        if self.phase is not Phase.OVER:
+            self.box = Outbox(1)  # nobody will take what waits
+            self._end()
+
+    def _end(self) -> None:
         self.phase = Phase.OVER
         for query in self._queries.values():
             if not query.done():
@@ -140,7 +143,7 @@ class HostStream:
             return
         self.box = Outbox(1)
         self.box.reply(encode_msgpack(Refused(problem=problem_of(error))))
-        self.closed()
+        self._end()
 
     async def query(self, what: str, timeout_s: float) -> Any:
         """Ask the agent. Raises: UNAVAILABLE; what the agent answered with."""

@@ -7,7 +7,7 @@ the whole of it in chunks; a host that was away is sent one coalesced delta per 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -181,12 +181,13 @@ def catch_up(
     has: Mapping[Topic, int],
     missed: Missed | None,
     revisions: Mapping[Topic, int],
+    whole: Callable[[Topic], list[Message]],
     state: State,
 ) -> list[Message]:
     """What takes a host from what it `has` (topic -> revision, as of one consistent cut) to `state`.
 
     `missed`: what changed since that cut; None: too much, every topic begins anew. `revisions`: topic -> the revision
-    of its last change.
+    of its last change; `whole`: a topic's snapshot.
     """
     messages: list[Message] = []
     wanted = list(topics)
@@ -194,7 +195,7 @@ def catch_up(
         revision = revisions[topic]
         had = has.get(topic, 0)
         if missed is None or had == 0 or had > revision:
-            messages += snapshot(topic, revision, state)
+            messages += whole(topic)
         elif had != revision:
             change = _missed_change(topic, missed, state)
             messages.append(Message(topic, revision, encode_delta(topic, had, revision, change)))

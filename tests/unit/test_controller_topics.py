@@ -262,3 +262,19 @@ async def test_a_snapshot_that_was_cut_short_begins_anew(site: Site) -> None:
     box.lag()
     assert box.lagging
     assert len(box) == 0
+
+
+async def test_many_hosts_that_begin_anew_share_one_copy(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    agents = [await site.agent(f"h{number}") for number in range(10)]
+    for agent in agents:
+        await agent.attach("c", "web")
+    encoded: list[str] = []
+    encode = topics.encode_delta
+    monkeypatch.setattr(topics, "encode_delta", lambda topic, *rest: (encoded.append(topic), encode(topic, *rest))[1])
+    for agent in agents:
+        await agent.hello()
+        assert agent.topics == agent.expected()
+    assert len([topic for topic in encoded if topic.startswith(("network/", "tenant/"))]) == 2
+    await agents[0].attach("d", "web")
+    await agents[1].hello()
+    assert agents[1].topics == agents[1].expected(), "a copy is never older than the topic"
