@@ -11,7 +11,8 @@ from typing import Any
 from sdn.client.client import Client
 from sdn.model.address import address_number, family_of, parse_interface, parse_prefix
 from sdn.model.errors import not_found
-from topologies.plan import Interface, Probe, Station, may_hear, plan_probes, unasked
+from sdn.reconcile.reach import underlay_family
+from topologies.plan import Connected, Interface, Probe, Station, may_hear, plan_probes, unasked
 from topologies.post import open_posts
 from topologies.probe import Heard, Prober
 from topologies.record import Directory
@@ -136,6 +137,18 @@ def read_stations(client: Client, directory: Directory, topology: Topology) -> l
     ]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Vteps:
+    vtep4: str | None
+    vtep6: str | None
+
+
+def read_connections(client: Client) -> Connected:
+    """Which hosts can carry each other's frames, by the VTEPs that they have reported."""
+    vteps = {item["name"]: _Vteps(item.get("vtep4"), item.get("vtep6")) for item in client.items("/v1/hosts")}
+    return lambda one, other: underlay_family(vteps[one], vteps[other]) is not None
+
+
 def _interface(endpoint: Mapping[str, Any], network: Mapping[str, Any]) -> Interface:
     addresses = [parse_interface(text)[0] for text in endpoint["addresses"]]
     gateways = []
@@ -162,7 +175,7 @@ def run_check(directory: Directory) -> CheckReport:
     client = Client(directory.controller_url)
     stations = read_stations(client, directory, topology)
     by_name = {station.name: station for station in stations}
-    probes = plan_probes(stations, topology.expectations)
+    probes = plan_probes(stations, topology.expectations, read_connections(client))
 
     def count() -> dict[tuple[str, str], int]:
         return count_drops(client.get("/v1/drops").body["items"])

@@ -68,7 +68,7 @@ class Daemon:
         except TimeoutError:
             raise unavailable(
                 f"the daemon of {self.name} does not serve after {READY_S:g} s: {self._last_words()}",
-                f"see {self._log}",
+                GONE,
             ) from None
         finally:
             loop.remove_reader(self._ready)
@@ -93,8 +93,8 @@ def start(directory: Directory, where: str, command: Sequence[str], log: Path, p
     namespace_fd = os.open(directory.namespace(where), os.O_RDONLY | os.O_CLOEXEC)
     log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
-    def spawn() -> int:
-        return subprocess.Popen(
+    def spawn() -> Process:
+        child = subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=log_fd,
@@ -103,10 +103,11 @@ def start(directory: Directory, where: str, command: Sequence[str], log: Path, p
             cwd="/",
             pass_fds=pass_fds,
             start_new_session=True,
-        ).pid
+        )
+        return processes.child(child.pid)  # while `child` is held: letting go of it may reap it
 
     try:
-        pid = namespace.run_in(namespace_fd, spawn)
+        return namespace.run_in(namespace_fd, spawn)
     except FileNotFoundError:
         raise HawseError(
             Kind.NOT_FOUND, f"{command[0]!r}, the command of {where}, is not there", hint="give its whole path"
@@ -116,10 +117,6 @@ def start(directory: Directory, where: str, command: Sequence[str], log: Path, p
     finally:
         os.close(namespace_fd)
         os.close(log_fd)
-    process = processes.identify(pid)
-    if process is None:
-        raise unavailable(f"{command[0]!r} of {where} ended at once", GONE)
-    return process
 
 
 class LateFile:

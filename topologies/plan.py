@@ -1,12 +1,13 @@
 """Every question of a check, from who has which address: pure.
 
-The rule for pairs that nobody named: two containers reach each other where they share a network, and nowhere else.
+The rule for pairs that nobody named: two containers reach each other where they share a network, and nowhere else;
+and even there only if their hosts have a family of the underlay in common.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from sdn.model.address import Family, family_of
@@ -74,8 +75,21 @@ class Probe:
         return self.transport + ("6" if self.family == 6 else "")
 
 
-def plan_probes(stations: Sequence[Station], expectations: Iterable[Expectation]) -> list[Probe]:
-    """Every ordered pair, each address of the receiver that the sender has the family of, each transport."""
+Connected = Callable[[str, str], bool]
+
+
+def everyone_connected(_one: str, _other: str) -> bool:
+    """An underlay that all hosts share."""
+    return True
+
+
+def plan_probes(
+    stations: Sequence[Station], expectations: Iterable[Expectation], connected: Connected = everyone_connected
+) -> list[Probe]:
+    """Every ordered pair, each address of the receiver that the sender has the family of, each transport.
+
+    `connected`: whether two hosts, by name, can carry each other's frames.
+    """
     named: dict[tuple[str, str], list[Expectation]] = {}
     for expectation in expectations:
         named.setdefault((expectation.sender, expectation.receiver), []).append(expectation)
@@ -88,6 +102,7 @@ def plan_probes(stations: Sequence[Station], expectations: Iterable[Expectation]
                 continue
             about = named.get((sender.name, receiver.name), [])
             common = any(interface.network in networks for interface in receiver.interfaces)
+            carried = sender.host == receiver.host or connected(sender.host, receiver.host)
             for interface in receiver.interfaces:
                 shared = interface.network in networks
                 for address in interface.addresses:
@@ -106,7 +121,7 @@ def plan_probes(stations: Sequence[Station], expectations: Iterable[Expectation]
                                 address=address,
                                 transport=transport,
                                 shared=shared,
-                                reach=expectation_.reach if expectation_ else shared,
+                                reach=expectation_.reach if expectation_ else shared and carried,
                                 line=expectation_.line if expectation_ else 0,
                             )
                         )

@@ -34,6 +34,13 @@ def identify(pid: int) -> Process | None:
     return Process(pid=pid, start=int(fields[19]))
 
 
+def child(pid: int) -> Process:
+    """A child of this very process that nobody has waited for, even if it has ended already."""
+    fields = _stat(pid)
+    assert fields is not None, "a child stays until it is waited for"
+    return Process(pid=pid, start=int(fields[19]))
+
+
 def is_alive(process: Process) -> bool:
     """Whether it is still the same process, and lives."""
     return identify(process.pid) == process

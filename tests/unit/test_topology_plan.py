@@ -66,6 +66,13 @@ def test_nobody_is_expected_to_reach_beyond_a_network_that_both_have(memberships
     )
 
 
+def test_hosts_without_a_common_underlay_family_are_apart_even_in_one_network() -> None:
+    here, beside = station("here", interface("n", "10.0.0.1")), station("beside", interface("n", "10.0.0.2"))
+    there = station("there", interface("n", "10.0.0.3"), host="h2")
+    probes = plan_probes([here, beside, there], (), connected=lambda _one, _other: False)
+    assert {(p.sender, p.receiver) for p in probes if p.reach} == {("here", "beside"), ("beside", "here")}
+
+
 def test_families_that_the_sender_lacks_are_not_asked() -> None:
     four, six = station("four", interface("n", "10.0.0.1")), station("six", interface("n", "10.0.0.2", "fd00::2"))
     assert [p.label for p in plan_probes([four, six], ()) if p.sender == "four"] == ["ping", "tcp", "udp"]
