@@ -257,6 +257,13 @@ def _nd_in_disguise(me: Station, victim: Station) -> Iterator[Forgery]:
             bytes(ethernet / network / header / lie),
             bytes(ethernet / network / header / echo),
         )
+    # The option that makes it look checked lies behind the end of the packet.
+    option = bytes(ICMPv6NDOptDstLLAddr(lladdr=me.mac))
+    own = ethernet / network / IPv6ExtHdrDestOpt() / ICMPv6ND_NA(tgt=me.ip6, R=0, S=1, O=1)
+    yield Forgery("NA behind a header, padded", "nd-spoof", bytes(own) + option, udp6(me, victim))
+    ask = ethernet / network / IPv6ExtHdrDestOpt() / ICMPv6ND_NS(tgt=victim.ip6)
+    option = bytes(ICMPv6NDOptSrcLLAddr(lladdr=me.mac))
+    yield Forgery("NS behind a header, padded", "nd-spoof", bytes(ask) + option, udp6(me, victim))
     # The first fragment holds a header and no more; the ICMPv6 or UDP behind it comes in the next (RFC 7112).
     for name, protocol in (("ICMPv6", 58), ("UDP", 17)):
         first = IPv6ExtHdrFragment(nh=60, offset=0, m=1, id=8) / Raw(bytes(IPv6ExtHdrDestOpt(nh=protocol)))
