@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 
 from plugin.agent.configuration import Configuration
 from sdn.model.errors import HawseError, Kind, denied, unavailable
+from sdn.model.stream import unpack_frame
 from sdn.service.startup import lean_imports
 
 with lean_imports():
@@ -25,18 +27,20 @@ class WebSocketChannel:
     def __init__(self, session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._session = session
         self._socket = socket
+        self._received: collections.deque[bytes] = collections.deque()
 
     async def send(self, message: bytes) -> None:
         """Raises: OSError when the connection is gone."""
         await self._socket.send_bytes(message)  # aiohttp's ClientConnectionResetError is an OSError
 
     async def receive(self) -> bytes | None:
-        """See Channel."""
-        message = await self._socket.receive()
-        if message.type is aiohttp.WSMsgType.BINARY:
-            data: bytes = message.data
-            return data
-        return None  # closed, broken, or text, which nobody sends
+        """See Channel. Raises: INVALID when what came is no frame."""
+        while not self._received:
+            message = await self._socket.receive()
+            if message.type is not aiohttp.WSMsgType.BINARY:
+                return None  # closed, broken, or text, which nobody sends
+            self._received.extend(unpack_frame(message.data))
+        return self._received.popleft()
 
     async def close(self) -> None:
         """See Channel."""

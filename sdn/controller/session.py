@@ -104,6 +104,10 @@ class HostStream:
             else:
                 await self._wake.wait()
 
+    def ready(self) -> bytes | None:
+        """The next message for the agent if one is there without waiting."""
+        return self.box.take() if len(self.box) and not self.box.lagging else None
+
     def closed(self) -> None:
         """The connection is gone. Calling it twice is fine."""
         if self.phase is not Phase.OVER:

@@ -13,6 +13,7 @@ from sdn.controller.session import HostStream
 from sdn.model.errors import HawseError
 from sdn.model.ids import HostId
 from sdn.model.resources import Host
+from sdn.model.stream import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, pack_frame
 
 MESSAGE_BYTES_MAX = 4 << 20
 """Of an agent; a report of a thousand failures has a tenth of it."""
@@ -65,7 +66,11 @@ async def _authenticated(edge: Edge, request: web.Request) -> Host:
 async def _write(socket: web.WebSocketResponse, stream: HostStream) -> None:
     """The only one who sends; a full send buffer holds it up here, and the core coalesces what waits."""
     while (message := await stream.outgoing()) is not None:
-        await socket.send_bytes(message)
+        frame, size = [message], len(message)
+        while size < FRAME_BYTES_MAX and len(frame) < FRAME_MESSAGES_MAX and (message := stream.ready()) is not None:
+            frame.append(message)
+            size += len(message)
+        await socket.send_bytes(pack_frame(frame))
     await socket.close()
 
 

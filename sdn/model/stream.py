@@ -9,6 +9,9 @@ revision that the agent has of the topic (equal to `revision` for a further chun
 transaction: only then is anything applied, as a whole. After a hello without topics (the agent restarted) nothing is
 removed from the kernel before the first `Sync`.
 
+On the wire an agent sends one message at a time; the controller sends frames, msgpack arrays of the messages that were
+ready together (`pack_frame`): an attachment's delta, sync and replies are one write and one read.
+
 Keys inside a topic, and the type of their values:
     tenant/ID   `tenant` Tenant
     network/ID  `network` Network · `member/HOST` Member · `endpoint/ID` Endpoint
@@ -17,6 +20,7 @@ Keys inside a topic, and the type of their values:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +31,9 @@ from sdn.model.resources import Datapath, Endpoint, Network, Tenant, Value
 
 SNAPSHOT_CHUNK_ITEMS = 500
 """A snapshot comes in deltas of at most this many items, so that no message is large."""
+FRAME_MESSAGES_MAX = 100
+FRAME_BYTES_MAX = 256 << 10
+"""A frame is closed at this size, so that it is at most this and one message."""
 
 
 class Hello(Value, frozen=True, kw_only=True, tag="hello"):
@@ -191,3 +198,17 @@ Down = Welcome | Refused | Delta | Drop | Sync | Attached | Settled | Detached |
 
 up_decoder: Decoder[Up] = Decoder(Up, "a message of an agent")
 down_decoder: Decoder[Down] = Decoder(Down, "a message of the controller")
+_frame_decoder: Decoder[list[msgspec.Raw]] = Decoder(list[msgspec.Raw], "a frame of the controller")
+
+
+def pack_frame(messages: Sequence[bytes]) -> bytes:
+    """Encoded messages as one frame, in their order; at most FRAME_MESSAGES_MAX."""
+    count = len(messages)
+    assert count <= FRAME_MESSAGES_MAX
+    header = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    return b"".join((header, *messages))
+
+
+def unpack_frame(data: bytes) -> list[bytes]:
+    """The encoded messages of a frame. Raises: INVALID."""
+    return [bytes(raw) for raw in _frame_decoder.msgpack(data)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import aiohttp
 
 from sdn.client.client import Client
 from sdn.model.codec import encode_msgpack
-from sdn.model.stream import Attached, AttachRequest, Failed, Hello, Report, Sync, Welcome, down_decoder
+from sdn.model.stream import Attached, AttachRequest, Failed, Hello, Report, Sync, Welcome, down_decoder, unpack_frame
 from tests.bench.attach import ROUNDS, attacher
 from tests.bench.measure import progress
 from tests.bench.stand import Inside, Lab
@@ -73,8 +74,11 @@ async def _ghost(number: int, credential: dict[str, Any]) -> None:
         )
         await socket.send_bytes(encode_msgpack(hello))
         session, done, asked = 0, 0, 0
+        received: collections.deque[bytes] = collections.deque()
         while done < REMOTE_PER_HOST:
-            message = down_decoder.msgpack(await socket.receive_bytes())
+            if not received:
+                received.extend(unpack_frame(await socket.receive_bytes()))
+            message = down_decoder.msgpack(received.popleft())
             match message:
                 case Welcome():
                     session = message.session

@@ -12,7 +12,7 @@ import pytest
 
 from sdn.controller import server, stream_endpoint
 from sdn.model.codec import encode_msgpack
-from sdn.model.stream import Hello, Sync, Welcome, down_decoder
+from sdn.model.stream import Hello, Sync, Welcome, down_decoder, unpack_frame
 from tests.unit.rest_server import Served, running, until
 
 
@@ -47,11 +47,12 @@ async def test_hello_over_tls(served: Served) -> None:
     ):
         hello = Hello(host=given["host"], incarnation="boot:1", mtu_bytes=1500, vtep4="192.0.2.1")
         await socket.send_bytes(encode_msgpack(hello))
-        welcome = down_decoder.msgpack(await socket.receive_bytes(timeout=10))
+        messages = [down_decoder.msgpack(raw) for raw in unpack_frame(await socket.receive_bytes(timeout=10))]
+        welcome = messages[0]
         assert isinstance(welcome, Welcome)
         assert (welcome.name, welcome.resumed) == ("h1", False)
-        while not isinstance(down_decoder.msgpack(await socket.receive_bytes(timeout=10)), Sync):
-            pass
+        while not isinstance(messages[-1], Sync):
+            messages += [down_decoder.msgpack(raw) for raw in unpack_frame(await socket.receive_bytes(timeout=10))]
         assert (await served.ask("GET", "/v1/hosts/h1")).body["connected"] is True
 
     async def away() -> bool:
