@@ -13,6 +13,12 @@ finds the route, `call` checks the query, the headers and the body (size, type, 
 core, and its reply goes out as JSON with the revision in `Hawse-Revision`. Whatever is raised becomes one problem
 document in `problem`; a fault of ours is logged with its traceback and shown without.
 
+One change's walk, in the core: `plan_…` (pure) turns the request and the `state` into one transaction, the `ledger`
+commits it (one writer; a plan that lost a race is made once more) and applies its writes to the state, which says what
+changed (`effects`); `topics` makes one delta per topic of that, the `fleet` puts it, encoded once, into the `outbox` of
+each host that holds the topic, and `settling` hears from the hosts when they have followed. What a host is sent depends
+only on the state and on what it has: a slow or returning host gets the difference, coalesced.
+
 One stream's walk: an agent opens TLS, checks the pinned certificate, sends its credential; `stream` authenticates it,
 then one task writes what the core has for it and one reads what it says, until either ends.
 

@@ -7,7 +7,8 @@ import pytest
 from sdn.controller import topics
 from sdn.controller.options import Options
 from sdn.controller.specs import NetworkSpec, SubnetSpec, TenantSpec
-from sdn.model.stream import SNAPSHOT_CHUNK_ITEMS, Delta, Drop, Sync, Welcome
+from sdn.model.codec import encode_msgpack
+from sdn.model.stream import SNAPSHOT_CHUNK_ITEMS, AttachRequest, Delta, Drop, Sync, Welcome
 from tests.unit.controller_harness import Agent, Site
 
 
@@ -270,7 +271,12 @@ async def test_many_hosts_that_begin_anew_share_one_copy(site: Site, monkeypatch
         await agent.attach("c", "web")
     encoded: list[str] = []
     encode = topics.encode_delta
-    monkeypatch.setattr(topics, "encode_delta", lambda topic, *rest: (encoded.append(topic), encode(topic, *rest))[1])
+
+    def noting(topic: str, previous: int, revision: int, change: topics.TopicChange) -> bytes:
+        encoded.append(topic)
+        return encode(topic, previous, revision, change)
+
+    monkeypatch.setattr(topics, "encode_delta", noting)
     for agent in agents:
         await agent.hello()
         assert agent.topics == agent.expected()
@@ -278,3 +284,32 @@ async def test_many_hosts_that_begin_anew_share_one_copy(site: Site, monkeypatch
     await agents[0].attach("d", "web")
     await agents[1].hello()
     assert agents[1].topics == agents[1].expected(), "a copy is never older than the topic"
+
+
+async def test_a_topic_that_was_dropped_and_is_held_again_begins_anew_also_for_who_lags() -> None:
+    site = await Site(Options(lag_transactions=2)).start()
+    await site.network("web", "10.1.0.0/16")
+    slow, other = await site.agent("h1"), await site.agent("h2")
+    first = await slow.attach("c")
+    await slow.detach(first.id)  # the Drop has been taken
+    await site.core.create_tenant(TenantSpec(name="blue"), "test")
+    endpoint = await slow.attach("d")
+    await slow.detach(endpoint.id)
+    for number in range(3):
+        await other.attach(f"c{number}")
+    request = AttachRequest(
+        session=slow.session,
+        request=99,
+        client="test",
+        scope="",
+        container="e",
+        ifname="eth0",
+        sandbox=1,
+        network="web",
+    )
+    await slow.stream.receive(encode_msgpack(request))
+    for number in range(5):
+        await other.attach(f"d{number}")
+    assert slow.stream.box.lagging
+    await slow.take()
+    assert slow.topics == slow.expected()
