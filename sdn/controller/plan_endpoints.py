@@ -11,6 +11,7 @@ from sdn.controller.addresses import full_subnet
 from sdn.controller.labels import parse_labels
 from sdn.controller.plan import Draft, Plan, nothing
 from sdn.controller.plan_release import release
+from sdn.controller.references import DEFAULT_TENANT
 from sdn.controller.state import State
 from sdn.controller.underlay import check_carries
 from sdn.ipam.mac import default_mac
@@ -75,11 +76,12 @@ class Attachment:
 def attach(state: State, host: Host, wished: Attachment, id_: EndpointId, actor: str) -> Plan[Endpoint]:
     """The endpoint that exists, or a new one, in the place of what is left of an earlier container.
 
-    Raises: NOT_FOUND (network); CONFLICT (key, address, MAC, name, MTU); EXHAUSTED (subnet, endpoints); INVALID.
+    Raises: NOT_FOUND (network); CONFLICT (key, another wish for the same key, address, MAC, name, MTU); EXHAUSTED (subnet, endpoints); INVALID.
     """
     network = state.resolve_network(wished.network)
     older = _older(state, host, wished, network)
     if older and older.sandbox == wished.sandbox and older.incarnation == host.incarnation:
+        _check_same(wished, older)
         return nothing(older, state.revision_of("endpoint", older.id))
     _check_room(state, host, network, older)
     addresses = _choose_addresses(state, network, wished.addresses, older)
@@ -114,14 +116,37 @@ def _older(state: State, host: Host, wished: Attachment, network: Network) -> En
     older = state.endpoints[known]
     if older.network != network.id:
         container, ifname = wished.key
-        other = state.networks[older.network].name
+        other = _reference(state, state.networks[older.network])
         raise conflict(
-            f"interface {ifname} of container {container} is attached to network {other}, not {network.name}",
+            f"interface {ifname} of container {container} is attached to network {other}, "
+            f"not {_reference(state, network)}",
             "detach it first, or use another interface name",
             endpoint=older.id,
             network=other,
         )
     return older
+
+
+def _reference(state: State, network: Network) -> str:
+    tenant = state.tenants[network.tenant].name
+    return network.name if tenant == DEFAULT_TENANT else f"{tenant}/{network.name}"
+
+
+def _check_same(wished: Attachment, older: Endpoint) -> None:
+    """Who asks again with another wish must not believe that it was granted. Raises: CONFLICT."""
+    has = {interface.partition("/")[0] for interface in older.addresses}
+    wishes = [address for address in wished.addresses if address not in has]
+    wishes += [wish for wish, is_ in ((wished.mac, older.mac), (wished.name, older.name)) if wish and wish != is_]
+    if wishes:
+        container, ifname = wished.key
+        is_so = [*older.addresses, older.mac, *([older.name] if older.name else [])]
+        raise conflict(
+            f"interface {ifname} of container {container} is attached already, as {', '.join(is_so)}: "
+            f"it cannot become {', '.join(wishes)}",
+            "detach it first, or use another interface name",
+            endpoint=older.id,
+            wishes=wishes,
+        )
 
 
 def _check_room(state: State, host: Host, network: Network, older: Endpoint | None) -> None:

@@ -115,7 +115,8 @@ def delete_network(state: State, network: Network, actor: str) -> Plan[Network]:
         names = [endpoint.name or f"{endpoint.container}:{endpoint.ifname}" for endpoint in endpoints]
         more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
         raise conflict(
-            f"network {network.name} has {len(names)} endpoints: {', '.join(names[:NAMED_MAX])}{more}",
+            f"network {network.name} has {len(names)} endpoint{'' if len(names) == 1 else 's'}: "
+            f"{', '.join(names[:NAMED_MAX])}{more}",
             "detach them first",
             endpoints=names[:100],
             count=len(names),

@@ -53,7 +53,8 @@ def delete_tenant(state: State, tenant: Tenant, actor: str) -> Plan[Tenant]:
     networks = sorted(name for owner, name in state.names.networks if owner == tenant.id)
     if networks:
         raise conflict(
-            f"tenant {tenant.name} has {len(networks)} networks: {', '.join(networks[:5])}",
+            f"tenant {tenant.name} has {len(networks)} network{'' if len(networks) == 1 else 's'}: "
+            f"{', '.join(networks[:5])}{', …' if len(networks) > 5 else ''}",
             "remove them first",
             networks=networks[:100],
         )

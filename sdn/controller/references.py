@@ -81,7 +81,7 @@ def missing(kind: str, reference: str, names: Iterable[str]) -> HawseError:
     near = [name for name in known if name.rpartition("/")[2] == reference.rpartition("/")[2]]
     near = near or difflib.get_close_matches(reference, known, n=1)
     if near:
-        hint = f"did you mean {near[0]}?"
+        hint = f"did you mean {' or '.join(near[:3])}?"
     elif known:
         hint = f"there are: {', '.join(known[:5])}{', …' if len(known) > 5 else ''}"
     else:

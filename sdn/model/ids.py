@@ -57,12 +57,13 @@ def parse_name(text: str, what: str) -> str:
     Raises: INVALID, naming `what`.
     """
     allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+    article = "an" if what[0] in "aeiou" else "a"
     if not text or len(text) > NAME_LENGTH_MAX or not text[0].isalnum() or any(c not in allowed for c in text):
         raise invalid(
-            f"{text!r} is not a name for a {what}",
+            f"{text!r} is not a name for {article} {what}",
             "use up to 63 letters, digits, '-', '_' and '.', starting with a letter or a digit",
             name=text,
         )
     if is_id(text):
-        raise invalid(f"{text!r} looks like an id, so a {what} cannot have it as its name", "choose a shorter name")
+        raise invalid(f"{text!r} looks like an id, so {article} {what} cannot have it as its name", "choose a shorter name")
     return text

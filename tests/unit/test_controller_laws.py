@@ -242,7 +242,7 @@ async def test_a_network_is_not_removed_under_an_attachment() -> None:
     here = Agent(one, one.core.state.resolve_host("h1").id, {"vtep4": "192.0.2.1"})
     await here.hello()
     rival.rival = lambda: here.attach("c")
-    assert "has 1 endpoints" in str(await refused(Kind.CONFLICT, other.core.delete_network("web", "test")))
+    assert "has 1 endpoint:" in str(await refused(Kind.CONFLICT, other.core.delete_network("web", "test")))
 
 
 async def test_a_host_that_another_controller_serves_hears_of_it_after_the_next_write() -> None:
