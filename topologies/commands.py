@@ -133,6 +133,7 @@ def exec(args: argparse.Namespace) -> int:  # noqa: A001 - named after its comma
 
 def ls(args: argparse.Namespace) -> int:
     """List labs."""
+    _need_root()  # whose records would read as broken
     items = [_lab_item(directory) for directory in labs()]
     if args.output == "json":
         print_json(items)

@@ -17,6 +17,7 @@ from sdn.model.contract import (
     AddResult,
     CheckRequest,
     DelRequest,
+    DelResult,
     GcRequest,
     Handover,
     StatusRequest,
@@ -108,7 +109,7 @@ class Attachments:
                 )
             )
             try:
-                attached = await self._attached(pending)
+                attached = await self._attached(pending, sandbox)
                 late = await self._settle(pending, attached.network, request.settle_ms)
             finally:
                 self._session.forget(pending)
@@ -116,7 +117,7 @@ class Attachments:
             self._wiring.unexpect(key)
         return _result(attached, late)
 
-    async def _attached(self, pending: Pending) -> Attached:
+    async def _attached(self, pending: Pending, sandbox: Sandbox) -> Attached:
         """The controller's decision, wired: its deltas came before it, and were made real as they came."""
         if not await wait_bounded(self._clock, pending.reply, ATTACH_S):
             # Should it be decided after all, nothing waits for it here, and it is released as gone.
@@ -129,6 +130,12 @@ class Attachments:
         self._log.warning("attachment undone", endpoint=endpoint.id, container=endpoint.container, reason=problem)
         self._wiring.release([endpoint])
         await self._releases.release([endpoint.id], f"could not be wired: {problem}")
+        if endpoint.ifname in self._namespaces.interfaces(sandbox.fd):
+            raise conflict(
+                f"container {endpoint.container} has an interface {endpoint.ifname} already, which Hawse did not make",
+                "choose another name with --ifname, or remove that interface",
+                interface=endpoint.ifname,
+            )
         raise HawseError(
             Kind.INTERNAL,
             f"cannot wire {endpoint.ifname} of container {endpoint.container} to {attached.network.name}: {problem}",
@@ -158,7 +165,7 @@ class Attachments:
 
     # DEL ------------------------------------------------------------------------------------------------------------
 
-    async def delete(self, request: DelRequest, fd: int | None) -> None:
+    async def delete(self, request: DelRequest, fd: int | None) -> DelResult:
         """Detach; succeeds when there is nothing, when the namespace is gone, and when the controller is away."""
         try:
             sandbox = self._sandbox(fd)
@@ -167,19 +174,28 @@ class Attachments:
         container = self._container(request.container, sandbox)
         async with self._alone(container):
             if not self._wiring.world.complete:
-                await self._delete_blindly(container, request.ifname)
-                return
+                return await self._delete_blindly(container, request)
             endpoint = self._find(container, request.ifname, request.network)
-            if endpoint is not None:
-                self._wiring.release([endpoint], sandbox)
-                await self._releases.release([endpoint.id])
+            if endpoint is None:
+                return DelResult()
+            self._wiring.release([endpoint], sandbox)
+            await self._releases.release([endpoint.id])
+            return DelResult(endpoint=endpoint.id, ifname=endpoint.ifname, addresses=endpoint.addresses)
 
-    async def _delete_blindly(self, container: str, ifname: str) -> None:
-        """The agent was restarted and has not met the controller: the kernel knows enough."""
-        port = self._find_port(container, ifname)
-        if port is not None:
-            self._wiring.sever(port)
-            await self._releases.release([_endpoint_id(port)])
+    async def _delete_blindly(self, container: str, request: DelRequest) -> DelResult:
+        """The agent was restarted and has not met the controller: the kernel knows enough, but no network's name."""
+        port = self._find_port(container, request.ifname)
+        if port is None:
+            return DelResult()
+        if request.network and not request.ifname:
+            raise unavailable(
+                f"which interface of container {container} is in network {request.network} is not known "
+                "before the controller is reached",
+                "name the interface with --ifname, or try again in a moment",
+            )
+        self._wiring.sever(port)
+        await self._releases.release([_endpoint_id(port)])
+        return DelResult(endpoint=port.endpoint, ifname=port.ifname)
 
     # CHECK, GC, STATUS ----------------------------------------------------------------------------------------------
 
@@ -259,7 +275,9 @@ class Attachments:
     def _find(self, container: str, ifname: str, reference: str) -> Endpoint | None:
         """The attachment that is meant. Raises: CONFLICT when it could be several."""
         if ifname:
-            return self._wiring.world.local_endpoint(container, ifname)
+            endpoint = self._wiring.world.local_endpoint(container, ifname)
+            stranger = endpoint is not None and reference and not self._wiring.is_network(endpoint, reference)
+            return None if stranger else endpoint
         found = list(self._wiring.attachments(container))
         if reference:
             found = [endpoint for endpoint in found if self._wiring.is_network(endpoint, reference)]
@@ -316,13 +334,13 @@ def _check_interface_name(name: str) -> None:
     """What the kernel's dev_valid_name takes. Raises: INVALID."""
     if (
         len(name.encode()) > INTERFACE_NAME_BYTES_MAX
-        or name in (".", "..")
+        or name in (".", "..", "lo")
         or any(character in "/:" or character.isspace() for character in name)
         or not name.isprintable()
     ):
         raise invalid(
             f"{name!r} is not a name for an interface",
-            f"use up to {INTERFACE_NAME_BYTES_MAX} characters without '/', ':' and blanks",
+            f"use up to {INTERFACE_NAME_BYTES_MAX} characters without '/', ':' and blanks, and not lo",
         )
 
 

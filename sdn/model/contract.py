@@ -52,7 +52,7 @@ class DelRequest(Value, frozen=True, kw_only=True, tag_field="verb", tag="DEL"):
     """Detach; succeeds when there is nothing. A namespace descriptor is optional.
 
     Without a `container` the descriptor names it (`netns-` and its cookie); without an `ifname` the container's only
-    attachment to `network` is meant.
+    attachment to `network` is meant. With both, an interface that is in another network is left alone.
     """
 
     client: str
@@ -104,6 +104,14 @@ class AddResult(Value, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     gateways: tuple[str, ...]
     late: tuple[str, ...] = ()
+
+
+class DelResult(Value, frozen=True, kw_only=True):
+    """What DEL took away; empty where there was nothing. `addresses` are unknown while the controller is."""
+
+    endpoint: str = ""
+    ifname: str = ""
+    addresses: tuple[str, ...] = ()
 
 
 class ContractError(Value, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from sdn.model.contract import (
     AddResult,
     CheckRequest,
     DelRequest,
+    DelResult,
     GcRequest,
     Request,
     StatusRequest,
@@ -28,7 +29,7 @@ class ContractService(Protocol):
     async def add(self, request: AddRequest, fd: int | None) -> AddResult:
         """Attach. Raises: HawseError; nothing is half-made then."""
 
-    async def delete(self, request: DelRequest, fd: int | None) -> None:
+    async def delete(self, request: DelRequest, fd: int | None) -> DelResult:
         """Detach; absent is fine."""
 
     async def check(self, request: CheckRequest, fd: int | None) -> None:
@@ -65,7 +66,7 @@ async def _dispatch(service: ContractService, request: Request, fd: int | None) 
         case AddRequest():
             return await service.add(request, fd)
         case DelRequest():
-            await service.delete(request, fd)
+            return await service.delete(request, fd)
         case CheckRequest():
             await service.check(request, fd)
         case GcRequest():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sdn.model.contract import AddRequest, AddResult, CheckRequest, DelRequest, GcRequest, StatusRequest
+from sdn.model.contract import AddRequest, AddResult, CheckRequest, DelRequest, DelResult, GcRequest, StatusRequest
 from sdn.model.errors import HawseError, Kind, unavailable
 from sdn.service.contract import contract_handler
 from sdn.service.contract_client import _result
@@ -30,8 +30,9 @@ class Service:
             mtu_bytes=1450, sandbox=5, addresses=("10.1.0.2/24",), gateways=("10.1.0.1",),
         )  # fmt: skip
 
-    async def delete(self, request: DelRequest, fd: int | None) -> None:
+    async def delete(self, request: DelRequest, fd: int | None) -> DelResult:
         self._note(request, fd)
+        return DelResult()
 
     async def check(self, request: CheckRequest, fd: int | None) -> None:
         self._note(request, fd)
