@@ -76,7 +76,8 @@ class Attachment:
 def attach(state: State, host: Host, wished: Attachment, id_: EndpointId, actor: str) -> Plan[Endpoint]:
     """The endpoint that exists, or a new one, in the place of what is left of an earlier container.
 
-    Raises: NOT_FOUND (network); CONFLICT (key, another wish for the same key, address, MAC, name, MTU); EXHAUSTED (subnet, endpoints); INVALID.
+    Raises: NOT_FOUND (network); CONFLICT (key, another wish for the same key, address, MAC, name, MTU); EXHAUSTED
+    (subnet, endpoints); INVALID.
     """
     network = state.resolve_network(wished.network)
     older = _older(state, host, wished, network)
