@@ -119,17 +119,6 @@ def test_an_address_that_moved_answers_the_first_packet(trio: Lab, way: str) -> 
     trio.remove("h1", old, NETWORK)
 
 
-def test_a_container_that_comes_back_with_another_mac_is_found_at_once(trio: Lab) -> None:
-    name = new_container(trio)
-    trio.add("h2", name, NETWORK, addresses=list(WANDERER.values()), mac="0a:00:00:00:00:50")
-    peers = ("a1", "b1", "c1")
-    assert pings(trio, [(peer, address, 5) for peer in peers for address in WANDERER.values()]) == [True] * 6
-    trio.remove("h2", name, NETWORK)
-    trio.add("h3", name, NETWORK, addresses=list(WANDERER.values()), mac="0a:00:00:00:00:51")
-    assert pings(trio, [(peer, address, 5) for peer in peers for address in WANDERER.values()]) == [True] * 6
-    trio.remove("h3", name, NETWORK)
-
-
 def first_syn(trio: Lab, place: str, address: str, port: int, family: int) -> int:
     """Connect at once; how often the SYN (or anything) was sent again."""
     with trio.socket(place, FAMILIES[family], socket.SOCK_STREAM) as client:
