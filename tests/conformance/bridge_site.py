@@ -48,6 +48,10 @@ class BridgeSite:
         self.container(endpoint)
         return self._sandboxes[endpoint.sandbox][1]
 
+    def adopt(self, endpoint: Endpoint, container: TestNamespace) -> None:
+        """Let an endpoint be in a namespace that is there already."""
+        self._sandboxes[endpoint.sandbox] = container, Sandbox(container.fd, namespace.cookie(container.fd))
+
     def tenant(self, tenant: str) -> Path:
         """Where a tenant's namespace is pinned."""
         return self.run_dir / "netns" / f"t-{tenant}"

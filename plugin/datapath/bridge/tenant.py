@@ -64,8 +64,6 @@ class TenantNamespace:
             undo.callback(self.writer.close)
             self.reader = NetlinkSocket.open(fd)
             undo.callback(self.reader.close)
-            self.remover = NetlinkSocket.open(fd)
-            undo.callback(self.remover.close)
             self.guard = TenantGuard(fd)
             undo.callback(self.guard.close)
             with self.reading:

@@ -44,7 +44,7 @@ class TenantWatch:
         self.tenant = tenant
         self._lock = threading.RLock()
         self._socket: NetlinkSocket | None = NetlinkSocket.open(ns_fd, GROUPS)
-        self._ask = NetlinkSocket.open(ns_fd)
+        self._ns_fd = ns_fd
         self._links: dict[int, _Seen] = {}
         self._learn()
 
@@ -73,11 +73,11 @@ class TenantWatch:
         with self._lock:
             if self._socket is not None:
                 self._socket.close()
-                self._ask.close()
                 self._socket = None
 
     def _learn(self) -> None:
-        self._links = {told.index: _seen(told) for told in link.dump(self._ask)}
+        with contextlib.closing(NetlinkSocket.open(self._ns_fd)) as netlink:
+            self._links = {told.index: _seen(told) for told in link.dump(netlink)}
 
     def _take(self, own: bool) -> bool:
         news = False

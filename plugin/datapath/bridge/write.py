@@ -18,6 +18,7 @@ from plugin.datapath.bridge.objects import Port, parse_port_alias, vni_of
 from plugin.datapath.bridge.removal import Removal
 from plugin.datapath.bridge.tenant import TenantNamespace, Tenants
 from plugin.datapath.bridge.underlay_guard import UnderlayGuard
+from plugin.kernel import link
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 from sdn.model.errors import HawseError, Kind, unavailable
 from sdn.model.ids import EndpointId
@@ -183,6 +184,9 @@ class Write:
                 self._guarded([operation], opened.guard.ensure_network, vni, f"hwb{vni}")
             for operation in kinds.get("vxlan", ()):
                 self._guarded([operation], carriers.put, operation, opened, self._place.here, self._place.removal)
+            touched = {operation.key[2] for operation in kinds.get("bridge", ())}
+            for bridge in touched | {_after(operation).bridge for operation in kinds.get("vxlan", ())}:
+                link.settle_carrier(opened.writer, bridge)
             guards = kinds.get("guard", [])
             if guards:
                 refused = opened.guard.write([(op.key[2], op.before, op.after) for op in guards])
@@ -234,7 +238,9 @@ class Write:
                 if again is None:
                     continue
                 number = again
-            if not self._finish(key, endpoint, sandbox, number):
+            if self._finish(key, endpoint, sandbox, number):
+                link.settle_carrier(opened.writer, key[2])
+            else:
                 failed.append(key)
         self._doom(opened, failed)
 

@@ -1,0 +1,205 @@
+"""Real packets through what the bridge datapath makes: on one host, and between two."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from scapy.layers.l2 import Ether
+from scapy.layers.vxlan import VXLAN
+
+from plugin.datapath.bridge.datapath import BridgeDatapath
+from plugin.datapath.bridge.objects import port_name
+from plugin.kernel import route
+from plugin.kernel.netlink import NetlinkSocket
+from sdn.model.address import link_local
+from sdn.model.resources import Endpoint, Subnet
+from sdn.reconcile.laws import Agent, expect_quiet
+from sdn.reconcile.state import State
+from sdn.reconcile.unit import Here
+from tests.conformance.bridge_site import BridgeSite
+from tests.packet.namespaces import Tap, TestNamespace
+from tests.states.states import BLUE, RED, endpoint, host, member, network
+
+pytestmark = pytest.mark.root
+
+NET4 = Subnet(prefix="10.1.0.0/24", gateway="10.1.0.1")
+NET6 = Subnet(prefix="fd00:1::/64", gateway="fd00:1::1")
+MTU = 1430  # what an IPv6 underlay of 1500 carries
+BLUE_NET = network(1, BLUE, NET4, NET6, mtu_bytes=MTU)
+RED_NET = network(2, RED, NET4, NET6, mtu_bytes=MTU)
+A = endpoint(1, 1, BLUE_NET, "10.1.0.2/24", "fd00:1::2/64")
+B = endpoint(2, 1, BLUE_NET, "10.1.0.3/24", "fd00:1::3/64")
+B_AGAIN = endpoint(9, 1, BLUE_NET, "10.1.0.3/24", "fd00:1::3/64")
+FAR = endpoint(3, 2, BLUE_NET, "10.1.0.4/24", "fd00:1::4/64")
+RED_A = endpoint(4, 1, RED_NET, "10.1.0.2/24", "fd00:1::2/64")
+RED_FAR = endpoint(5, 2, RED_NET, "10.1.0.5/24", "fd00:1::5/64")
+ALONE = State("alone", Here(host(1), None, None), (BLUE,), (BLUE_NET,), ((BLUE_NET.id, member(1, four=False)),), (A, B))
+UNDERLAYS = {"ipv4": (True, False), "ipv6": (False, True), "both": (True, True)}
+
+
+def ping(inside: TestNamespace, address: str, *options: str) -> bool:
+    """Whether the first echo request is answered within a second."""
+    command = ["nsenter", f"--net=/run/netns/{inside.name}", "ping", "-c1", "-W1", *options, address]
+    return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
+
+
+def plain(which: Endpoint) -> list[str]:
+    """Its addresses without prefix lengths."""
+    return [address.partition("/")[0] for address in which.addresses]
+
+
+@pytest.fixture
+def site() -> Iterator[BridgeSite]:
+    with contextlib.closing(BridgeSite()) as made:
+        yield made
+
+
+async def test_two_containers_of_one_host_reach_each_other_and_their_gateway(site: BridgeSite) -> None:
+    """By IPv4, IPv6 and link-local address, at the first packet; an address that nobody has answers nobody."""
+    with contextlib.closing(Agent(site, ALONE)) as agent:
+        await agent.start(ALONE)
+        a, b = site.container(A), site.container(B)
+        for address in (*plain(B), f"{link_local(B.mac)}%eth0", "10.1.0.1", "fd00:1::1"):
+            assert ping(a, address), address
+        for address in (*plain(A), f"{link_local(A.mac)}%eth0"):
+            assert ping(b, address), address
+        assert not ping(a, "10.1.0.77")
+        assert not ping(a, "fd00:1::77")
+        expect_quiet(agent, "after traffic")
+
+
+async def test_the_largest_packet_passes_and_one_byte_more_is_refused_by_the_sender(site: BridgeSite) -> None:
+    """The network's MTU is that of the inside; the gateway answers in pieces that fit."""
+    with contextlib.closing(Agent(site, ALONE)) as agent:
+        await agent.start(ALONE)
+        a = site.container(A)
+        assert ping(a, "10.1.0.3", "-Mdo", "-s", str(MTU - 28))
+        assert not ping(a, "10.1.0.3", "-Mdo", "-s", str(MTU - 27))
+        assert ping(a, "10.1.0.1", "-s", "4000")
+        assert ping(a, "fd00:1::1", "-s", "4000")
+
+
+async def test_a_detached_container_is_silent_and_its_name_is_free_at_once(site: BridgeSite) -> None:
+    """What it still sends reaches nobody, what is sent to it is not answered, and a new ADD meets nothing dying."""
+    with contextlib.closing(Agent(site, ALONE)) as agent:
+        await agent.start(ALONE)
+        a, b = site.container(A), site.container(B)
+        assert ping(b, "10.1.0.2")
+        with contextlib.closing(Tap(a, "eth0")) as tap:
+            agent.datapath.offer(B, site.sandbox(B))
+            await agent.enter(State("left", ALONE.here, ALONE.tenants, ALONE.networks, ALONE.members, (A,)))
+            agent.datapath.offer(B, None)
+            assert not ping(a, "10.1.0.3")
+            assert not ping(b, "10.1.0.2")
+            assert ping(a, "10.1.0.1")
+            seen = tap.until(lambda frame: bool(Ether(frame).haslayer("ICMP")), "the gateway's answer")
+        assert {Ether(frame).src for frame in seen} == {"02:48:57:00:00:65"}
+        site.adopt(B_AGAIN, b)
+        await agent.enter(State("again", ALONE.here, ALONE.tenants, ALONE.networks, ALONE.members, (A, B_AGAIN)))
+        assert not agent.reconciler.failures
+        assert ping(a, "10.1.0.3")
+        assert ping(b, "fd00:1::2")
+
+
+def underlay(first: BridgeSite, second: BridgeSite) -> None:
+    """A wire between the namespaces of two hosts."""
+    first.here.ip(f"link add under type veth peer name under netns {second.here.name}")
+    for number, place in ((1, first), (2, second)):
+        place.here.ip(
+            f"link set under up\naddr add 192.0.2.{number}/24 dev under\naddr add 2001:db8::{number}/64 dev under nodad"
+        )
+
+
+@contextlib.contextmanager
+def two_hosts() -> Iterator[tuple[BridgeSite, BridgeSite]]:
+    """Two hosts on one underlay."""
+    with contextlib.closing(BridgeSite()) as first, contextlib.closing(BridgeSite()) as second:
+        underlay(first, second)
+        yield first, second
+
+
+def shared_state(four: bool, six: bool) -> State:
+    """Two tenants with equal subnets, an address and a MAC in common, on two hosts; as host 1 sees it."""
+    members = [member(number, four=four, six=six) for number in (1, 2)]
+    nets = (BLUE_NET, RED_NET)
+    return State(
+        "shared",
+        Here(host(1), members[0].vtep4, members[0].vtep6),
+        (BLUE, RED),
+        nets,
+        tuple((net.id, one) for net in nets for one in members),
+        (A, FAR, RED_A, RED_FAR),
+    )
+
+
+@pytest.mark.parametrize("family", UNDERLAYS)
+async def test_containers_of_two_hosts_reach_each_other(family: str) -> None:
+    """By both families over each underlay, at the first packet; equal tenants stay apart; no ARP or ND in a tunnel."""
+    state = shared_state(*UNDERLAYS[family])
+    with two_hosts() as (first, second):
+        other = state.seen_from(host(2), *((state.members[1][1].vtep4, state.members[1][1].vtep6)))
+        with (
+            contextlib.closing(Agent(first, state)) as one,
+            contextlib.closing(Agent(second, other)) as two,
+            contextlib.closing(Tap(second.here, "under")) as wire,
+        ):
+            await one.start(state)
+            await two.start(other)
+            a, far = first.container(A), second.container(FAR)
+            for address in (*plain(FAR), f"{link_local(FAR.mac)}%eth0"):
+                assert ping(a, address), address
+            for address in (*plain(A), "10.1.0.1", "fd00:1::1"):
+                assert ping(far, address), address
+            assert ping(first.container(RED_A), "10.1.0.5")
+            assert not ping(first.container(RED_A), "10.1.0.4")
+            assert not ping(a, "10.1.0.5")
+            assert ping(a, plain(FAR)[0], "-Mdo", "-s", str(MTU - 28))
+            control = bytes(Ether(src=A.mac, dst="02:00:00:00:00:01", type=0x88B5) / b"control".ljust(50))
+            with contextlib.closing(Tap(first.here, "under")) as sender:
+                sender.send(control)
+            tunnelled = list(_tunnelled(wire, control))
+            assert tunnelled
+            assert not [one.summary() for one in tunnelled if "ARP" in one or "ICMPv6ND_NS" in one]
+            expect_quiet(one, "after traffic")
+            expect_quiet(two, "after traffic")
+
+
+def _tunnelled(wire: Tap, control: bytes) -> Iterator[Ether]:
+    """The inner frames that came in before a control frame."""
+    for frame in wire.until(lambda seen: seen == control, "the control frame"):
+        outer = Ether(frame)
+        if VXLAN in outer:
+            yield outer[VXLAN].payload
+
+
+def test_how_a_host_reaches_another_is_read_from_its_routes() -> None:
+    """Source address, link, MTU, and the prefixes that it reaches by itself."""
+    with two_hosts() as (first, _), contextlib.closing(NetlinkSocket.open(first.here.fd)) as netlink:
+        assert route.uplink_to(netlink, "192.0.2.2") == route.Uplink("192.0.2.1", "under", 1500)
+        assert route.uplink_to(netlink, "2001:db8::2") == route.Uplink("2001:db8::1", "under", 1500)
+        assert route.prefixes(netlink) == ("192.0.2.0/24", "2001:db8::/64")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_thousand_containers_on_one_network_and_host(site: BridgeSite) -> None:
+    """The first and the last reach each other; all of them go again."""
+    wide = network(1, BLUE, Subnet(prefix="10.1.0.0/16", gateway="10.1.0.1"))
+    crowd = tuple(endpoint(n, 1, wide, f"10.1.{n // 250 + 1}.{n % 250 + 1}/16") for n in range(1, 1001))
+    members = ((wide.id, member(1)),)
+    state = State("crowd", Here(host(1), "192.0.2.1", None), (BLUE,), (wide,), members, crowd)
+    one = State("one", state.here, (BLUE,), (wide,), members, crowd[:1])
+    with contextlib.closing(Agent(site, one)) as agent:
+        await agent.start(one)
+        await agent.enter(state)
+        expect_quiet(agent, "a thousand")
+        assert ping(site.container(crowd[0]), plain(crowd[-1])[0])
+        await agent.enter(one)
+        datapath = agent.inner
+        assert isinstance(datapath, BridgeDatapath)
+        assert datapath.wait_removed(60)
+        assert [port.endpoint for port in datapath.local_ports(datapath.read())] == [crowd[0].id]
+        assert port_name(crowd[-1].id) not in str(datapath.read())
