@@ -5,37 +5,38 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from sdn.cli.connection import root_of
-from sdn.cli.exits import Exit
+from sdn.cli.exits import Exit, UsageError
 from sdn.cli.output import print_json
 from sdn.cli.waiting import finish, parse_labels, wait_argument
-from sdn.model.errors import invalid, not_found, unavailable
+from sdn.model.errors import denied, invalid, not_found, unavailable
 from sdn.service.contract_client import request
 
 REPLY_TIMEOUT_S = 30.0
 
 
-def _container_arguments(parser: argparse.ArgumentParser) -> None:
+def _container_arguments(parser: argparse.ArgumentParser, ifname_help: str) -> None:
     parser.add_argument("network", metavar="NETWORK", help="name, tenant/name or id")
     parser.add_argument(
         "container", metavar="CONTAINER", nargs="?", default=None, help="a lab's container on this host"
     )
-    parser.add_argument("--pid", type=int, default=None, metavar="N", help="the namespace of a process")
+    parser.add_argument("--pid", type=_pid, default=None, metavar="N", help="the namespace of a process")
     parser.add_argument("--netns", default=None, metavar="PATH", help="a namespace by its path")
-    parser.add_argument("--ifname", default="", help="the interface inside (default: the next free ethN)")
+    parser.add_argument("--ifname", default="", metavar="NAME", help=ifname_help)
 
 
 def attach_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `network attach`."""
-    _container_arguments(parser)
-    parser.add_argument("--ip", action="append", default=[], metavar="ADDRESS", help="a wished address; repeatable")
-    parser.add_argument("--mac", default="", metavar="MAC")
-    parser.add_argument("--name", default="", help="the endpoint's name")
-    parser.add_argument("--alias", action="append", default=[], metavar="NAME")
-    parser.add_argument("--label", action="append", default=[], metavar="K=V")
+    _container_arguments(parser, "the interface inside (default: the next free ethN)")
+    parser.add_argument(
+        "--ip", action="append", default=[], metavar="ADDRESS", help="a wished address; repeatable, one per subnet"
+    )
+    parser.add_argument("--mac", default="", metavar="MAC", help="a wished MAC (default: made from the address)")
+    parser.add_argument("--name", default="", help="the endpoint's name, unique in its tenant")
+    parser.add_argument("--alias", action="append", default=[], metavar="NAME", help="a further name; repeatable")
+    parser.add_argument("--label", action="append", default=[], metavar="K=V", help="repeatable")
     wait_argument(parser)
 
 
@@ -65,7 +66,7 @@ def attach(args: argparse.Namespace) -> int:
 
 def detach_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `network detach`."""
-    _container_arguments(parser)
+    _container_arguments(parser, "the interface inside (default: the only one in the network)")
 
 
 def detach(args: argparse.Namespace) -> int:
@@ -79,11 +80,16 @@ def detach(args: argparse.Namespace) -> int:
         "ifname": args.ifname,
     }
     try:
-        request(root_of(args).agent_socket, body, fd, timeout_s=REPLY_TIMEOUT_S)
+        result = request(root_of(args).agent_socket, body, fd, timeout_s=REPLY_TIMEOUT_S)
     finally:
         os.close(fd)
     if args.output == "json":
-        print_json({})
+        print_json(result)
+    elif result.get("ifname"):
+        print("  ".join([result["ifname"], *result.get("addresses", []), "detached"]))
+    else:
+        what = f"interface {args.ifname}" if args.ifname else "interface"
+        print(f"nothing to detach: the container has no {what} in {args.network}")
     return Exit.OK
 
 
@@ -91,38 +97,58 @@ def _open_container(args: argparse.Namespace) -> tuple[str, int]:
     """The container's id ("" where the namespace itself names it) and an open descriptor of its namespace."""
     given = [value for value in (args.container, args.pid, args.netns) if value is not None]
     if len(given) != 1:
-        raise invalid("name one container", "a lab's CONTAINER, --pid N or --netns PATH")
+        what = "no container is named" if not given else "more than one container is named"
+        raise UsageError(what, "name one: a lab's CONTAINER, --pid N or --netns PATH")
     if args.container is not None:
-        record = _lab_container(root_of(args).run, args.container)
+        record = _lab_container(args, args.container)
         return str(record["id"]), _open_namespace(str(record["netns"]), f"container {args.container!r}")
     if args.pid is not None:
         return "", _open_namespace(f"/proc/{args.pid}/ns/net", f"process {args.pid}")
-    return "", _open_namespace(args.netns, "namespace")
+    return "", _open_namespace(args.netns, "--netns")
 
 
-def _lab_container(run: Path, name: str) -> dict[str, Any]:
-    from sdn.cli.nearest import nearest_hint
-
-    path = run / "containers.json"
+def containers(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The lab's containers of this host, by name. Raises: NOT_FOUND, UNAVAILABLE."""
+    path = root_of(args).run / "containers.json"
     try:
-        containers: dict[str, dict[str, Any]] = json.loads(path.read_bytes())
+        found: dict[str, dict[str, Any]] = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise not_found(
-            f"there is no record of containers in {run}",
+            f"there is no record of containers in {path.parent}",
             "run this on a lab's host (hawse lab exec HOST -- …), or use --pid or --netns",
         ) from None
+    except PermissionError:
+        raise denied(f"the record of containers {path} cannot be read", "run as root") from None
     except (OSError, ValueError) as error:
         raise unavailable(f"the record of containers {path} cannot be read: {error}", "take the lab down") from None
-    if name not in containers:
-        hint = nearest_hint(name, containers) or f"there are: {', '.join(sorted(containers)) or 'none'}"
+    return found
+
+
+def _lab_container(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    from sdn.cli.nearest import nearest_hint
+
+    known = containers(args)
+    if name not in known:
+        hint = nearest_hint(name, known) or f"there are: {', '.join(sorted(known)) or 'none'}"
         raise not_found(f"there is no container {name!r} on this host", hint)
-    return containers[name]
+    return known[name]
 
 
-def _open_namespace(path: str, what: str) -> int:
+def _open_namespace(path: str, whose: str) -> int:
+    """An open descriptor. Raises: NOT_FOUND, DENIED, INVALID."""
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise not_found(f"the {what} has no namespace at {path}", "is it still running?") from None
+    except (FileNotFoundError, ProcessLookupError, ValueError):  # ValueError: a NUL byte in it
+        raise not_found(f"there is no network namespace {path!r} ({whose})", "is its process still running?") from None
+    except PermissionError as error:
+        raise denied(
+            f"the network namespace {path!r} ({whose}) cannot be opened: {error.strerror}", "run as root"
+        ) from None
     except OSError as error:
-        raise invalid(f"the namespace {path} of the {what} cannot be opened: {error.strerror}", "run as root") from None
+        raise invalid(f"{path!r} ({whose}) cannot be opened: {error.strerror}", "name a namespace's file") from None
+
+
+def _pid(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text[:20]) < 1 << 22:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the id of a process")
+    return int(text)

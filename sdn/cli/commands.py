@@ -1,4 +1,4 @@
-"""Every command: its words, what it does, and where it lives. Nothing is imported before it is called."""
+"""Every command: its words, what it does, an example, and where it lives. Nothing is imported before it is called."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Command(NamedTuple):
     """`target` and `arguments` are `module:function`.
 
     `arguments(parser)` fills an argparse parser and `target(args)` returns the exit code; with `raw`, `target(argv)`
-    parses by itself.
+    parses by itself. `daemon`: it is served by nobody, so it has none of the options that find the daemons.
     """
 
     words: tuple[str, ...]
@@ -17,47 +17,122 @@ class Command(NamedTuple):
     target: str
     arguments: str = ""
     raw: bool = False
+    daemon: bool = False
+    examples: tuple[str, ...] = ()
 
 
-def _command(words: str, summary: str, module: str, verb: str) -> Command:
-    return Command(tuple(words.split()), summary, f"{module}:{verb}", f"{module}:{verb}_arguments")
+def _command(words: str, summary: str, module: str, verb: str, *examples: str) -> Command:
+    return Command(tuple(words.split()), summary, f"{module}:{verb}", f"{module}:{verb}_arguments", examples=examples)
 
 
-def _lab(verb: str, summary: str) -> Command:
-    return Command(("lab", verb), summary, f"topologies.commands:{verb}", f"topologies.arguments:{verb}")
+def _lab(verb: str, summary: str, *examples: str) -> Command:
+    return Command(
+        ("lab", verb), summary, f"topologies.commands:{verb}", f"topologies.arguments:{verb}", examples=examples
+    )
+
+
+def _daemon(word: str, summary: str, module: str, *examples: str) -> Command:
+    return Command((word,), summary, f"{module}:run", f"{module}:arguments", daemon=True, examples=examples)
 
 
 COMMANDS: tuple[Command, ...] = (
-    _command("network create", "make a network", "sdn.cli.network", "create"),
-    _command("network ls", "list networks", "sdn.cli.network", "ls"),
-    _command("network inspect", "show all of a network", "sdn.cli.network", "inspect"),
-    _command("network update", "change labels, add subnets", "sdn.cli.network", "update"),
-    _command("network rm", "remove networks", "sdn.cli.network", "rm"),
-    _command("network attach", "give a container an interface in a network", "sdn.cli.attach", "attach"),
-    _command("network detach", "take it away again", "sdn.cli.attach", "detach"),
-    _command("tenant create", "make a tenant: an address space and an owner", "sdn.cli.tenant", "create"),
-    _command("tenant ls", "list tenants", "sdn.cli.tenant", "ls"),
-    _command("tenant inspect", "show all of a tenant", "sdn.cli.tenant", "inspect"),
-    _command("tenant rm", "remove tenants", "sdn.cli.tenant", "rm"),
-    _command("host ls", "list hosts and how far they are", "sdn.cli.host", "ls"),
-    _command("host inspect", "show all of a host", "sdn.cli.host", "inspect"),
-    _command("host forget", "drop a host for good, with its endpoints", "sdn.cli.host", "forget"),
-    _command("endpoint ls", "list endpoints", "sdn.cli.endpoint", "ls"),
-    _command("endpoint inspect", "show all of an endpoint", "sdn.cli.endpoint", "inspect"),
-    _command("events", "show what happened, and follow it", "sdn.cli.events", "events"),
-    _command("drops", "show what the guard dropped, by cause", "sdn.cli.drops", "drops"),
-    _lab("up", "bring a topology file to life on this machine"),
-    _lab("check", "prove who reaches whom with real packets"),
-    _lab("exec", "run a command in a host or container of a lab"),
-    _lab("ps", "show a lab's hosts, daemons and containers"),
-    _lab("ls", "list labs"),
-    _lab("down", "remove a lab"),
-    _lab("demo", "two hosts, two tenants, one table: up, check, down"),
-    Command(("controller",), "run the controller", "sdn.controller.main:run", raw=True),
-    Command(("agent",), "run this host's agent", "plugin.agent.main:run", raw=True),
-    _command("version", "show versions", "sdn.cli.version", "version"),
-    _command("completion", "print a completion script for bash, zsh or fish", "sdn.cli.completion", "completion"),
-)
+    _command(
+        "network create", "make a network", "sdn.cli.network", "create",
+        "hawse network create web --subnet 10.1.0.0/24",
+        "hawse network create blue/db --subnet 10.2.0.0/24 --range 10.2.0.128-10.2.0.250 --subnet fd00:2::/64",
+        "hawse network create any --ipv6 --wait     # subnets are chosen; ends when every host has it",
+    ),
+    _command(
+        "network ls", "list networks", "sdn.cli.network", "ls",
+        "hawse network ls --tenant blue --label tier=1",
+    ),
+    _command(
+        "network inspect", "show all of a network: subnets, how full they are, who is in it",
+        "sdn.cli.network", "inspect",
+        "hawse network inspect blue/web",
+    ),
+    _command(
+        "network update", "change labels, add subnets", "sdn.cli.network", "update",
+        "hawse network update web --label tier=1 --subnet 10.1.8.0/24 --wait",
+    ),
+    _command(
+        "network rm", "remove networks", "sdn.cli.network", "rm",
+        "hawse network rm web blue/db",
+    ),
+    _command(
+        "network attach", "give a container an interface in a network", "sdn.cli.attach", "attach",
+        "hawse network attach web b1                 # a lab's container, on its host",
+        "hawse network attach web --pid 4711 --ip 10.1.0.50 --name db",
+        "hawse network attach blue/web --netns /run/netns/red --ifname eth1 --label tier=1",
+    ),
+    _command(
+        "network detach", "take it away again", "sdn.cli.attach", "detach",
+        "hawse network detach web --pid 4711",
+        "hawse network detach web b1 --ifname eth1   # one of several",
+    ),
+    _command(
+        "tenant create", "make a tenant: an address space and an owner", "sdn.cli.tenant", "create",
+        "hawse tenant create blue --label owner=ann",
+    ),
+    _command("tenant ls", "list tenants", "sdn.cli.tenant", "ls", "hawse tenant ls --label owner=ann"),
+    _command(
+        "tenant inspect", "show all of a tenant: its labels and networks", "sdn.cli.tenant", "inspect",
+        "hawse tenant inspect blue",
+    ),
+    _command("tenant rm", "remove tenants", "sdn.cli.tenant", "rm", "hawse tenant rm blue"),
+    _command("host ls", "list hosts and how far they are", "sdn.cli.host", "ls", "hawse host ls"),
+    _command(
+        "host inspect", "show all of a host: its VTEPs, MTU, routes and failures", "sdn.cli.host", "inspect",
+        "hawse host inspect h1",
+    ),
+    _command(
+        "host forget", "drop a host for good, with its endpoints", "sdn.cli.host", "forget",
+        "hawse host forget h9",
+        "hawse host forget h9 --force                # though it is connected",
+    ),
+    _command(
+        "endpoint ls", "list endpoints", "sdn.cli.endpoint", "ls",
+        "hawse endpoint ls --network blue/web --host h1",
+    ),
+    _command(
+        "endpoint inspect", "show all of an endpoint", "sdn.cli.endpoint", "inspect",
+        "hawse endpoint inspect blue/db              # by tenant/name, name or id",
+    ),
+    _command(
+        "events", "show what happened, and follow it", "sdn.cli.events", "events",
+        "hawse events                                # from now on",
+        "hawse events --since 0 --no-follow          # all that is kept",
+        "hawse events --since 42.0 -o json           # after an event, by its id",
+    ),
+    _command("drops", "show what the guard dropped, by cause", "sdn.cli.drops", "drops", "hawse drops h1"),
+    _lab(
+        "up", "bring a topology file to life on this machine",
+        "hawse lab up topologies/two-hosts.yaml",
+        "hawse lab up my.yaml --name second          # beside another one",
+    ),
+    _lab("check", "prove who reaches whom with real packets", "hawse lab check"),
+    _lab(
+        "exec", "run a command in a host or container of a lab",
+        "hawse lab exec h1 -- hawse network ls",
+        "hawse lab exec b1 -- ping -c1 10.1.0.12",
+        "hawse lab exec --lab second h1              # a shell",
+    ),
+    _lab("ps", "show a lab's hosts, daemons and containers", "hawse lab ps"),
+    _lab("ls", "list labs", "hawse lab ls"),
+    _lab("down", "remove a lab", "hawse lab down two-hosts", "hawse lab down --all"),
+    _lab("demo", "two hosts, two tenants, one table: up, check, down", "hawse lab demo"),
+    _daemon(
+        "controller", "run the controller", "sdn.controller.main",
+        "hawse controller --listen 10.0.0.1:4780 --pool 10.64.0.0/10",
+    ),
+    _daemon("agent", "run this host's agent", "plugin.agent.main", "hawse agent --config /etc/hawse/agent.json"),
+    _command("version", "show versions", "sdn.cli.version", "version", "hawse version -o json"),
+    _command(
+        "completion", "print a completion script for bash, zsh or fish", "sdn.cli.completion", "completion",
+        "source <(hawse completion bash)",
+        "hawse completion fish > ~/.config/fish/completions/hawse.fish",
+    ),
+)  # fmt: skip
 
 HIDDEN: tuple[Command, ...] = (
     Command(("__complete",), "candidates for the shell", "sdn.cli.completion:complete", raw=True),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
 from collections.abc import Iterable
+from typing import Any
 
 from sdn.cli.commands import COMMANDS, find
 from sdn.cli.exits import Exit
@@ -31,6 +34,8 @@ complete -c hawse -f -a '(hawse __complete (commandline -opc)[2..-1] (commandlin
 
 REFERENCES = {"NETWORK": "networks", "TENANT": "tenants", "HOST": "hosts", "ENDPOINT": "endpoints"}
 """Which argument takes which resource's name."""
+LABS = {("lab", "check"), ("lab", "ps"), ("lab", "down")}
+"""Commands whose NAME is a lab's."""
 ASK_TIMEOUT_S = 0.5
 """Completion must not hang a shell."""
 
@@ -56,41 +61,77 @@ def complete(argv: list[str]) -> int:
 
 
 def _candidates(words: list[str], last: str) -> Iterable[str]:
+    from sdn.cli.main import build_parser, split_global
+
+    words, moved = split_global(words)
     command = find(tuple(words[:2]))
     if command is None or len(words) < len(command.words):
         spoken = tuple(words)
         return [
             c.words[len(spoken)] for c in COMMANDS if c.words[: len(spoken)] == spoken and len(c.words) > len(spoken)
         ]
-    if command.raw:
-        return ["--root", "--help"]
-    from sdn.cli.main import build_parser
-
+    if command.raw or "--" in words:
+        return []
     actions = build_parser(command)._actions
     if last.startswith("-"):
         return [option for action in actions for option in action.option_strings]
-    for action in actions:
-        if words[-1] in action.option_strings and action.choices:
-            return [str(choice) for choice in action.choices]
-    wanted = {kind for action in actions for kind in (REFERENCES.get(str(action.metavar)),) if kind}
-    return [name for kind in wanted for name in _names(words, kind)]
+    action = _action(actions, words[len(command.words) :])
+    if action is None:
+        return []
+    if action.choices:
+        return [str(choice) for choice in action.choices]
+    return _values(str(action.metavar or action.dest.upper()), command.words, words + moved)
+
+
+def _action(actions: list[argparse.Action], words: list[str]) -> argparse.Action | None:
+    """What the next word would be: the value of the option before it, or the next positional argument."""
+    by_option = {option: action for action in actions for option in action.option_strings}
+    before = by_option.get(words[-1]) if words else None
+    if before is not None and before.nargs is None:
+        return before
+    given = [
+        word
+        for previous, word in zip(["", *words], words, strict=False)
+        if not word.startswith("-") and not (previous in by_option and by_option[previous].nargs is None)
+    ]
+    positional = [action for action in actions if not action.option_strings]
+    if len(given) < len(positional):
+        return positional[len(given)]
+    return positional[-1] if positional and positional[-1].nargs == "+" else None
+
+
+def _values(kind: str, command: tuple[str, ...], words: list[str]) -> list[str]:
+    try:
+        if kind in REFERENCES:
+            return _names(words, REFERENCES[kind])
+        if command in LABS or (command == ("lab", "exec") and kind in ("NAME", "HOST|CONTAINER")):
+            return _lab_names(kind, words)
+        if kind == "CONTAINER":
+            from sdn.cli.attach import containers
+
+            return list(containers(_root(words)))
+    except HawseError:
+        pass  # no daemon, no record, no permission: no candidates
+    return []
+
+
+def _root(words: list[str]) -> argparse.Namespace:
+    root = words[words.index("--root") + 1] if "--root" in words[:-1] else os.environ.get("HAWSE_ROOT")
+    return argparse.Namespace(root=root, controller=None)
 
 
 def _names(words: list[str], kind: str) -> list[str]:
-    import os
-
     from sdn.cli.connection import client_of
+    from sdn.cli.output import reference
 
-    args = argparse.Namespace(root=os.environ.get("HAWSE_ROOT"), controller=None)
-    if "--root" in words[:-1]:
-        args.root = words[words.index("--root") + 1]
-    try:
-        items = client_of(args, ASK_TIMEOUT_S).items(f"/v1/{kind}")
-        return [_reference(item) for item in items]
-    except HawseError:
-        return []  # no daemon, no candidates
+    items = client_of(_root(words), ASK_TIMEOUT_S).items(f"/v1/{kind}")
+    return [reference(item) for item in items if item.get("name")]
 
 
-def _reference(item: dict[str, str]) -> str:
-    tenant = item.get("tenant_name", "default")
-    return item["name"] if tenant == "default" or "tenant_name" not in item else f"{tenant}/{item['name']}"
+def _lab_names(kind: str, words: list[str]) -> list[str]:
+    record: Any = importlib.import_module("topologies.record")  # the layer above, as every lab command is reached
+    if kind == "NAME":
+        return [lab.name for lab in record.labs()]
+    named = words[words.index("--lab") + 1] if "--lab" in words[:-1] else None
+    known = record.find_lab(named).read()
+    return [record.UNDERLAY, *known.hosts, *known.containers] if known else []

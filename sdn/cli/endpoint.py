@@ -11,9 +11,9 @@ from sdn.cli.output import print_json, print_properties, print_table
 
 def ls_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `endpoint ls`."""
-    parser.add_argument("--tenant", default=None, help="only this tenant's")
-    parser.add_argument("--network", default=None, help="only this network's")
-    parser.add_argument("--host", default=None, help="only this host's")
+    parser.add_argument("--tenant", default=None, metavar="TENANT", help="only this tenant's")
+    parser.add_argument("--network", default=None, metavar="NETWORK", help="only this network's")
+    parser.add_argument("--host", default=None, metavar="HOST", help="only this host's")
     parser.add_argument("--label", action="append", default=[], metavar="K=V", help="only those with it")
 
 
@@ -44,7 +44,7 @@ def ls(args: argparse.Namespace) -> int:
 
 def inspect_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `endpoint inspect`."""
-    parser.add_argument("endpoint", metavar="ENDPOINT", help="its id, or its name where that is unique")
+    parser.add_argument("endpoint", metavar="ENDPOINT", help="tenant/name, id, or name where that is unique")
 
 
 def inspect(args: argparse.Namespace) -> int:

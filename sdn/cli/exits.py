@@ -34,6 +34,14 @@ EXITS: dict[Kind, Exit] = {
     Kind.INTERNAL: Exit.FAILED,
 }
 
+
+class UsageError(HawseError):
+    """The command line is wrong, whatever is there."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(Kind.INVALID, message, hint=hint)
+
+
 MEANINGS = (
     "exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict, 5 invalid, 6 exhausted,\n"
     "            7 a daemon is away, 8 denied, 9 a wait timed out, 10 an expectation failed, 130 interrupted"
@@ -42,4 +50,4 @@ MEANINGS = (
 
 def exit_of(error: HawseError) -> Exit:
     """The code for an error."""
-    return EXITS[error.kind]
+    return Exit.USAGE if isinstance(error, UsageError) else EXITS[error.kind]

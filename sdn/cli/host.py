@@ -40,7 +40,7 @@ def ls(args: argparse.Namespace) -> int:
 
 def inspect_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `host inspect`."""
-    parser.add_argument("host", metavar="HOST")
+    parser.add_argument("host", metavar="HOST", help="name or id")
 
 
 def inspect(args: argparse.Namespace) -> int:
@@ -55,7 +55,7 @@ def inspect(args: argparse.Namespace) -> int:
 
 def forget_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `host forget`."""
-    parser.add_argument("hosts", metavar="HOST", nargs="+")
+    parser.add_argument("hosts", metavar="HOST", nargs="+", help="name or id")
     parser.add_argument("--force", action="store_true", help="even while it is connected")
     wait_argument(parser)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from sdn.cli.commands import COMMANDS, GROUPS, Command, below, find
-from sdn.cli.exits import MEANINGS, Exit, exit_of
+from sdn.cli.exits import MEANINGS, Exit, UsageError, exit_of
 from sdn.model.errors import HawseError
 
 GLOBAL_OPTIONS = ("--root", "--controller", "-o", "--output")
@@ -45,10 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    arguments, moved = _split_global(arguments)
-    words = tuple(word for word in arguments[:2] if not word.startswith("-"))
+    arguments, moved = split_global(arguments)
+    words = tuple(itertools.takewhile(lambda word: not word.startswith("-"), arguments[:2]))
+    if not arguments and moved:
+        raise UsageError(f"there is no command after {' '.join(moved)}", "'hawse --help' lists all")
     if arguments[:1] == ["--version"]:
         arguments, words = ["version"], ("version",)
+    if not words and arguments and arguments[0] not in ("-h", "--help"):
+        raise UsageError(f"there is no option {arguments[0]!r} before a command", "'hawse --help' lists commands")
     if not words or arguments[0] == "help":
         return _help(tuple(arguments[1:]))
     command = find(words)
@@ -60,7 +65,7 @@ def _dispatch(arguments: list[str]) -> int:
     return _call(command.target, build_parser(command).parse_args(rest + moved))
 
 
-def _split_global(arguments: list[str]) -> tuple[list[str], list[str]]:
+def split_global(arguments: list[str]) -> tuple[list[str], list[str]]:
     """`hawse -o json network ls` means the same as `hawse network ls -o json`."""
     moved: list[str] = []
     while arguments and arguments[0].partition("=")[0] in GLOBAL_OPTIONS:
@@ -95,11 +100,13 @@ def build_parser(command: Command) -> argparse.ArgumentParser:
     parser = Parser(
         prog="hawse " + " ".join(command.words),
         description=command.summary[0].upper() + command.summary[1:] + ".",
-        epilog=MEANINGS,
+        epilog=_epilog(command),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     _call(command.arguments, parser)
+    if command.daemon:
+        return parser
     if not any(action.dest == "output" for action in parser._actions):
         parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how to print")
     if not any(action.dest == "root" for action in parser._actions):
@@ -111,8 +118,17 @@ def build_parser(command: Command) -> argparse.ArgumentParser:
     return parser
 
 
+def _epilog(command: Command) -> str:
+    if not command.examples:
+        return MEANINGS
+    title = "example" if len(command.examples) == 1 else "examples"
+    return "\n".join([f"{title}:", *(f"  {example}" for example in command.examples), "", MEANINGS])
+
+
 def _help(words: tuple[str, ...]) -> int:
     command = find(words) if words else None
+    if words and command is None and words[0] not in GROUPS:
+        return _no_such(words, [])
     if command is not None and not command.raw:
         build_parser(command).print_help()
         return Exit.OK
@@ -141,11 +157,11 @@ def _no_such(words: tuple[str, ...], arguments: list[str]) -> int:
         asked = any(word in ("-h", "--help") for word in arguments)
         return Exit.OK if asked else Exit.USAGE
     meant = nearest_command(words)
-    _complain(
-        f"there is no command 'hawse {' '.join(words if words[0] in GROUPS else words[:1])}'",
-        f"did you mean 'hawse {meant}'?" if meant else "'hawse --help' lists all",
+    group = words[0] if words[0] in GROUPS else ""
+    raise UsageError(
+        f"there is no command 'hawse {' '.join(words if group else words[:1])}'",
+        f"did you mean 'hawse {meant}'?" if meant else f"'hawse {group + ' ' if group else ''}--help' lists all",
     )
-    return Exit.USAGE
 
 
 def _complain(message: str, hint: str = "") -> None:

@@ -25,6 +25,7 @@ SYNONYMS = {
     "disconnect": "detach", "join": "attach", "start": "up", "stop": "down", "new": "create", "get": "inspect",
     "destroy": "rm", "describe": "inspect", "networks": "network", "net": "network", "hosts": "host", "node": "host",
     "endpoints": "endpoint", "tenants": "tenant", "labs": "lab", "drop": "drops", "event": "events",
+    "nodes": "host", "ps": "ls", "run": "up", "log": "events", "logs": "events",
 }  # fmt: skip
 """Words that people bring along from other tools."""
 
@@ -32,8 +33,14 @@ SYNONYMS = {
 def nearest_command(words: tuple[str, ...]) -> str | None:
     """The command that was probably meant, as text."""
     known = {" ".join(command.words) for command in COMMANDS}
-    translated = " ".join(SYNONYMS.get(word, word) for word in words)
-    for candidate in (translated, translated.partition(" ")[0]):
+    translated = [SYNONYMS.get(word, word) for word in words]
+    for candidate in (" ".join(translated), translated[0]):
         if candidate in known:
             return candidate
-    return nearest(translated, known) or nearest(words[0], {command.words[0] for command in COMMANDS})
+    first = nearest(translated[0], {command.words[0] for command in COMMANDS})
+    verbs = {command.words[1] for command in COMMANDS if command.words[0] == first and len(command.words) > 1}
+    if first is None or not verbs:
+        return first
+    verb = nearest(translated[1], verbs) if len(translated) > 1 else None
+    # Of a known group the wrong word is the verb; the group's help then says more than a guess.
+    return f"{first} {verb}" if verb else (None if first == translated[0] else first)

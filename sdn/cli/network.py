@@ -7,26 +7,29 @@ import sys
 from typing import Any
 
 from sdn.cli.connection import client_of, get, revision_of
-from sdn.cli.exits import Exit, exit_of
-from sdn.cli.output import print_json, print_properties, print_table
+from sdn.cli.exits import Exit, UsageError, exit_of
+from sdn.cli.output import print_json, print_properties, print_table, reference
 from sdn.cli.waiting import finish, parse_labels, wait_argument
-from sdn.client.client import resource, with_query
-from sdn.model.errors import HawseError, invalid
+from sdn.client.client import Client, resource, with_query
+from sdn.model.errors import HawseError, Kind, invalid
 
 Arguments = argparse.ArgumentParser
+ENDPOINTS_SHOWN = 50
+"""By `inspect`; a network may have thousands."""
+COUNTED_MAX = 10**9
 
 
 def create_arguments(parser: Arguments) -> None:
     """Arguments of `network create`."""
     parser.add_argument("name", metavar="NETWORK", help="its name, or tenant/name")
-    parser.add_argument("--tenant", default=None, help="whose it is (default: the tenant 'default')")
+    parser.add_argument("--tenant", default=None, metavar="TENANT", help="whose it is (default: the tenant 'default')")
     _subnet_arguments(parser)
     parser.add_argument("--ipv6", action="store_true", help="choose an IPv6 subnet as well")
     parser.add_argument("--no-ipv4", dest="ipv4", action="store_false", help="choose no IPv4 subnet")
     parser.add_argument(
         "--mtu", type=int, default=None, metavar="BYTES", help="what containers get (default: what fits)"
     )
-    parser.add_argument("--label", action="append", default=[], metavar="K=V")
+    parser.add_argument("--label", action="append", default=[], metavar="K=V", help="repeatable")
     wait_argument(parser)
 
 
@@ -43,7 +46,7 @@ def create(args: argparse.Namespace) -> int:
     """Make a network."""
     tenant, slash, name = args.name.rpartition("/")
     if slash and args.tenant and args.tenant != tenant:
-        raise invalid(f"{args.name!r} names tenant {tenant!r}, --tenant says {args.tenant!r}", "name it once")
+        raise UsageError(f"{args.name!r} names tenant {tenant!r}, --tenant says {args.tenant!r}", "name it once")
     body: dict[str, Any] = {"name": name, "ipv4": args.ipv4, "ipv6": args.ipv6, "labels": parse_labels(args.label)}
     if tenant or args.tenant:
         body["tenant"] = tenant or args.tenant
@@ -56,7 +59,7 @@ def create(args: argparse.Namespace) -> int:
 
 def _created(network: dict[str, Any]) -> str:
     prefixes = ", ".join(subnet["prefix"] for subnet in network["subnets"])
-    return f"{network['name']}  {prefixes}  VNI {network['vni']}  MTU {network['mtu_bytes']}"
+    return f"{reference(network)}  {prefixes}  VNI {network['vni']}  MTU {network['mtu_bytes']}"
 
 
 def _subnets(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -89,7 +92,7 @@ def _subnets(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def ls_arguments(parser: Arguments) -> None:
     """Arguments of `network ls`."""
-    parser.add_argument("--tenant", default=None, help="only this tenant's")
+    parser.add_argument("--tenant", default=None, metavar="TENANT", help="only this tenant's")
     parser.add_argument("--label", action="append", default=[], metavar="K=V", help="only those with it")
 
 
@@ -116,7 +119,7 @@ def ls(args: argparse.Namespace) -> int:
 
 def inspect_arguments(parser: Arguments) -> None:
     """Arguments of `network inspect`."""
-    parser.add_argument("network", metavar="NETWORK")
+    parser.add_argument("network", metavar="NETWORK", help="name, tenant/name or id")
 
 
 def inspect(args: argparse.Namespace) -> int:
@@ -124,14 +127,40 @@ def inspect(args: argparse.Namespace) -> int:
     network = get(args, "networks", args.network)
     if args.output == "json":
         print_json(network)
-    else:
-        print_properties(network)
+        return Exit.OK
+    nested = ("subnets", "usage")
+    print_properties({key: value for key, value in network.items() if key not in nested})
+    used = {usage["prefix"]: usage for usage in network.get("usage", [])}
+    print()
+    print_table(
+        ("SUBNET", "GATEWAY", "RANGE", "RESERVED BY NAME", "USED", "RESERVED", "FREE"),
+        [_subnet_row(subnet, used.get(subnet["prefix"], {})) for subnet in network["subnets"]],
+    )
+    page = client_of(args).get("/v1/endpoints", network=network["id"], limit=ENDPOINTS_SHOWN).body
+    if page["items"]:
+        print()
+        header = ("HOST", "CONTAINER", "IFNAME", "ADDRESSES", "MAC", "NAME")
+        keys = ("host_name", "container", "ifname", "addresses", "mac", "name")
+        print_table(header, [[endpoint.get(key) for key in keys] for endpoint in page["items"]])
+    if page.get("next"):
+        print(f"… and more: hawse endpoint ls --network {reference(network)}")
     return Exit.OK
+
+
+def _subnet_row(subnet: dict[str, Any], usage: dict[str, Any]) -> tuple[Any, ...]:
+    counts = (usage.get(key) for key in ("used", "reserved", "free"))
+    range_ = "-".join(subnet.get("range") or ())
+    return (subnet["prefix"], subnet.get("gateway"), range_, subnet.get("reserved"), *map(_count, counts))
+
+
+def _count(number: int | None) -> str | None:
+    """Whole as far as people read digits; an IPv6 subnet has more addresses than that."""
+    return None if number is None else str(number) if number < COUNTED_MAX else f"{number:.1e}"
 
 
 def update_arguments(parser: Arguments) -> None:
     """Arguments of `network update`."""
-    parser.add_argument("network", metavar="NETWORK")
+    parser.add_argument("network", metavar="NETWORK", help="name, tenant/name or id")
     _subnet_arguments(parser)
     parser.add_argument("--label", action="append", default=[], metavar="K=V", help="set a label")
     parser.add_argument("--rm-label", action="append", default=[], metavar="K", help="remove a label")
@@ -146,7 +175,7 @@ def update(args: argparse.Namespace) -> int:
     for key in args.rm_label:
         labels.pop(key, None)
     if not args.subnet and labels == current.get("labels", {}):
-        raise invalid("nothing to change", "give --label, --rm-label or --subnet")
+        raise UsageError("nothing to change", "give --label, --rm-label or --subnet with something new")
     body = {
         "name": current["name"],
         "tenant": current["tenant"],
@@ -167,7 +196,7 @@ def _subnet_body(subnet: dict[str, Any]) -> dict[str, Any]:
 
 def rm_arguments(parser: Arguments) -> None:
     """Arguments of `network rm`."""
-    parser.add_argument("networks", metavar="NETWORK", nargs="+")
+    parser.add_argument("networks", metavar="NETWORK", nargs="+", help="name, tenant/name or id")
     wait_argument(parser)
 
 
@@ -181,17 +210,33 @@ def remove_each(args: argparse.Namespace, kind: str, references: list[str], forc
     client = client_of(args)
     code: int = Exit.OK
     revision = 0
-    for reference in references:
+    removed: list[str] = []
+    absent: list[str] = []
+    for named in references:
         try:
-            reply = client.delete(with_query(resource(kind, reference), {"force": force}))
-            revision = max(revision, revision_of(reply))
-            if args.output != "json":
-                print(reference)
+            missed = _missed(client, kind, named)
+            reply = client.delete(with_query(resource(kind, named), {"force": force}))
         except HawseError as error:
             print(f"hawse: {error.message}" + (f"\n       {error.hint}" if error.hint else ""), file=sys.stderr)
             code = code or exit_of(error)
+            continue
+        revision = max(revision, revision_of(reply))
+        (removed if missed is None else absent).append(named)
+        if args.output != "json":
+            print(named if missed is None else f"{missed.message}: nothing to remove; {missed.hint}")
     if code == Exit.OK and args.wait is not None:
-        return finish(args, revision, {"removed": references}, "")
+        return finish(args, revision, {"removed": removed, "absent": absent}, "")
     if args.output == "json":
-        print_json({"removed": references if code == Exit.OK else [], "revision": revision})
+        print_json({"removed": removed, "absent": absent, "revision": revision})
     return code
+
+
+def _missed(client: Client, kind: str, named: str) -> HawseError | None:
+    """What is absent is removed already: that is success, but who mistyped a name wants to be told."""
+    try:
+        client.get(resource(kind, named))
+    except HawseError as error:
+        if error.kind is not Kind.NOT_FOUND:
+            raise
+        return error
+    return None

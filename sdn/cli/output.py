@@ -25,8 +25,9 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         print("  ".join(cells).rstrip())
 
 
-def print_properties(value: dict[str, Any]) -> None:
-    """One resource: a line a field, nested ones indented."""
+def print_properties(resource: dict[str, Any]) -> None:
+    """One resource: a line a field, nested ones indented; a reference as `name (id)`."""
+    value = {key: _named(resource, key) for key in resource if not _is_name_of(resource, key)}
     width = max((len(key) for key in value), default=0)
     for key, item in value.items():
         if isinstance(item, list) and item and isinstance(item[0], dict):
@@ -35,6 +36,21 @@ def print_properties(value: dict[str, Any]) -> None:
                 print("  - " + "  ".join(f"{name}={_cell(cell)}" for name, cell in entry.items()))
         else:
             print(f"{key + ':':<{width + 2}}{_cell(item)}")
+
+
+def _is_name_of(resource: dict[str, Any], key: str) -> bool:
+    return key.endswith("_name") and key.removesuffix("_name") in resource
+
+
+def _named(resource: dict[str, Any], key: str) -> Any:
+    name = resource.get(f"{key}_name")
+    return f"{name} ({resource[key]})" if name else resource[key]
+
+
+def reference(resource: dict[str, Any]) -> str:
+    """The name by which a user refers to a network or endpoint: `tenant/name`, or `name` in tenant `default`."""
+    name, tenant = str(resource["name"]), resource.get("tenant_name", "default")
+    return name if tenant == "default" else f"{tenant}/{name}"
 
 
 def printable(text: str) -> str:

@@ -13,8 +13,8 @@ from sdn.cli.waiting import finish, parse_labels, wait_argument
 
 def create_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `tenant create`."""
-    parser.add_argument("name", metavar="TENANT")
-    parser.add_argument("--label", action="append", default=[], metavar="K=V")
+    parser.add_argument("name", metavar="NAME", help="up to 63 letters, digits, '-', '_' and '.'")
+    parser.add_argument("--label", action="append", default=[], metavar="K=V", help="repeatable")
     wait_argument(parser)
 
 
@@ -42,7 +42,7 @@ def ls(args: argparse.Namespace) -> int:
 
 def inspect_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `tenant inspect`."""
-    parser.add_argument("tenant", metavar="TENANT")
+    parser.add_argument("tenant", metavar="TENANT", help="name or id")
 
 
 def inspect(args: argparse.Namespace) -> int:
@@ -50,14 +50,15 @@ def inspect(args: argparse.Namespace) -> int:
     tenant = get(args, "tenants", args.tenant)
     if args.output == "json":
         print_json(tenant)
-    else:
-        print_properties(tenant)
+        return Exit.OK
+    networks = client_of(args).items("/v1/networks", tenant=tenant["id"])
+    print_properties({**tenant, "networks": [network["name"] for network in networks]})
     return Exit.OK
 
 
 def rm_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `tenant rm`."""
-    parser.add_argument("tenants", metavar="TENANT", nargs="+")
+    parser.add_argument("tenants", metavar="TENANT", nargs="+", help="name or id")
     wait_argument(parser)
 
 

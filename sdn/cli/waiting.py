@@ -45,11 +45,21 @@ def finish(args: argparse.Namespace, revision: int, value: Any, text: str) -> in
         if text:
             print(text)
         rows = [(host["name"], host["state"], "; ".join(host.get("failures", {}).values())) for host in hosts]
-        print_table(("HOST", "STATE", "WHY"), rows)
+        if rows:
+            print_table(("HOST", "STATE", "WHY"), rows)
+        else:
+            print("no host is concerned: nothing to wait for")
     if any(host["state"] == "failed" for host in hosts):
         print("hawse: a host could not apply the change: see the table; it goes on trying", file=sys.stderr)
         return Exit.FAILED
-    return Exit.OK if status["settled"] else Exit.TIMED_OUT
+    if status["settled"]:
+        return Exit.OK
+    print(
+        f"hawse: not every host was in step after {args.wait:g} s\n"
+        "       the change is made; a host that is away follows when it is back",
+        file=sys.stderr,
+    )
+    return Exit.TIMED_OUT
 
 
 def _seconds(text: str) -> float:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
 
+from plugin.datapath.bridge.guard_table import ARRIVAL_CAUSES, FRAME_CAUSES, UNKNOWN_PORT
+from plugin.datapath.bridge.underlay_guard import FOREIGN, MALFORMED
 from sdn.cli import main as cli
 from sdn.cli.commands import COMMANDS, GROUPS, find
 from sdn.cli.completion import complete
+from sdn.cli.drops import CAUSES
 from sdn.cli.exits import EXITS, Exit
 from sdn.cli.output import print_properties, print_table, printable
 from sdn.cli.waiting import parse_labels
@@ -34,10 +38,55 @@ def test_every_command_has_a_parser_and_a_function(command, capsys):
     assert callable(getattr(importlib.import_module(module), name))
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.raw], ids=lambda c: "-".join(c.words))
-def test_every_daemon_has_an_entry(command):
-    module, _, name = command.target.partition(":")
-    assert callable(getattr(importlib.import_module(module), name))
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: "-".join(c.words))
+def test_every_help_teaches_by_an_example_and_tells_the_exit_codes(command, capsys):
+    assert run(*command.words, "--help") == 0
+    text = capsys.readouterr().out
+    assert command.examples
+    assert all(example in text for example in command.examples)
+    assert "7 a daemon is away" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: "-".join(c.words))
+def test_every_option_is_explained(command):
+    for action in cli.build_parser(command)._actions:
+        assert action.help, f"{command.words}: {action.option_strings or action.dest}"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: "-".join(c.words))
+def test_every_example_is_one_that_its_parser_takes(command):
+    """But for what the shell takes away: comments, redirections, substitutions."""
+    for example in command.examples:
+        words = shlex.split(example.partition("#")[0].partition(">")[0].replace("<(", "").replace(")", ""))
+        assert tuple(words[words.index("hawse") + 1 :][: len(command.words)]) == command.words
+        cli.build_parser(command).parse_args(words[words.index("hawse") + 1 + len(command.words) :])
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (["-o"], "no command after -o"),
+        (["--root"], "no command after --root"),
+        (["-x"], "no option '-x'"),
+        (["--rot", "x", "network", "ls"], "no option '--rot'"),
+        (["network", "frobnicate"], "'hawse network --help' lists all"),
+        (["frobnicate"], "'hawse --help' lists all"),
+        (["help", "frobnicate"], "no command 'hawse frobnicate'"),
+        (["network", "attach", "web"], "no container is named"),
+        (["network", "attach", "web", "b1", "--pid", "1"], "more than one container"),
+        (["network", "attach", "web", "--pid", "-1"], "not the id of a process"),
+        (["network", "attach", "web", "--pid", "1" * 30], "not the id of a process"),
+        (["network", "create", "blue/web", "--tenant", "red"], "name it once"),
+        (["agent", "--settle-ms", "soon"], "invalid int value"),
+        (["controller", "--listen"], "expected one argument"),
+        (["completion", "tcsh"], "invalid choice"),
+    ],
+)
+def test_a_wrong_command_line_is_a_sentence_and_code_2(typed, says, capsys):
+    assert run(*typed) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.startswith("hawse: ")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +170,15 @@ def test_properties_show_lists_of_resources(capsys):
     out = capsys.readouterr().out
     assert "name:" in out
     assert "  - prefix=10.0.0.0/24  gateway=10.0.0.1" in out
+
+
+def test_properties_name_what_an_id_means(capsys):
+    print_properties({"tenant": "01m8", "tenant_name": "blue", "name": "web"})
+    assert capsys.readouterr().out == "tenant: blue (01m8)\nname:   web\n"
+
+
+def test_every_cause_of_a_drop_is_explained():
+    assert set(CAUSES) == {*FRAME_CAUSES, *ARRIVAL_CAUSES, UNKNOWN_PORT, FOREIGN, MALFORMED}
 
 
 def test_a_name_cannot_steer_the_terminal():
