@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,19 @@ from sdn.service.daemon import Daemon, add_arguments, run_daemon
 DATAPATHS = ("bridge",)
 
 
-def run(argv: Sequence[str]) -> int:
-    """The command. Returns the exit code. Raises: HawseError, for the command line to print."""
-    parser = argparse.ArgumentParser(
-        prog="hawse agent", description="Wire this host's containers as the controller decides.", allow_abbrev=False
-    )
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.description = "Wire this host's containers as the controller decides."
     add_arguments(parser)
     parser.add_argument("--config", metavar="FILE", default=None, help="the host's identity (default: RUN/agent.json)")
     parser.add_argument("--datapath", choices=DATAPATHS, default="bridge", help="what is programmed")
     parser.add_argument(
         "--settle-ms", metavar="N", type=int, default=20, help="how long an attachment waits for other hosts (0: not)"
     )
-    options = parser.parse_args(argv)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The command. Returns the exit code. Raises: HawseError, for the command line to print."""
     if options.settle_ms < 0:
         raise invalid("--settle-ms is negative", "give 0 to wait not at all")
     return run_daemon("agent", options, lambda daemon: serve(daemon, options))

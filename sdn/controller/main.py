@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import secrets
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +23,8 @@ POOL_LENGTHS = {4: 24, 6: 64}
 """What automatic subnets have, unless the pool itself is smaller."""
 
 
-def run(argv: Sequence[str]) -> int:
+def run(options: argparse.Namespace) -> int:
     """Run the controller until it is told to stop; the exit code. Raises: HawseError where it cannot start."""
-    options = parser().parse_args(list(argv))
     from sdn.controller.listen import DEFAULT, advertised, parse_listen
 
     addresses = [parse_listen(text) for text in options.listen] or [DEFAULT]
@@ -39,37 +37,32 @@ def run(argv: Sequence[str]) -> int:
     return run_daemon("controller", options, serve, needs_root=False)
 
 
-def parser() -> argparse.ArgumentParser:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    made = argparse.ArgumentParser(
-        prog="hawse controller",
-        description="Run the controller: REST on a unix socket in its root, host streams on TCP in TLS.",
-        allow_abbrev=False,
-    )
-    add_arguments(made)
-    made.add_argument(
+    parser.description = "Run the controller: REST on a unix socket in its root, host streams on TCP in TLS."
+    add_arguments(parser)
+    parser.add_argument(
         "--listen",
         metavar="ADDRESS:PORT",
         action="append",
         default=[],
         help="where hosts connect; repeatable; [v6]:port; default 127.0.0.1:4780",
     )
-    made.add_argument(
+    parser.add_argument(
         "--advertise",
         metavar="URL",
         action="append",
         default=[],
         help="what hosts are told, https://ADDRESS:PORT; repeatable; default: where it listens",
     )
-    made.add_argument(
+    parser.add_argument(
         "--pool",
         metavar="PREFIX",
         action="append",
         default=[],
         help="automatic subnets are cut from it; repeatable, IPv4 and IPv6",
     )
-    made.add_argument("--vni-first", metavar="N", type=int, default=1, help="the lowest VNI to give out")
-    return made
+    parser.add_argument("--vni-first", metavar="N", type=int, default=1, help="the lowest VNI to give out")
 
 
 def _core_options(pools: Sequence[str], vni_first: int) -> Options:
@@ -135,7 +128,3 @@ def write_client_file(path: Path, url: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps({"controller": url}) + "\n")
     temporary.replace(path)
-
-
-if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
