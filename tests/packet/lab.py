@@ -121,8 +121,8 @@ class Lab:
 
     def add(self, host: str, container: str, network: str, **more: Any) -> dict[str, Any]:
         """Attach; when it returns every host has written it, unless `settle_ms` says otherwise."""
-        message = {"verb": "ADD", "client": CLIENT, "container": container, "network": network, "ifname": "eth0"}
-        message["settle_ms"] = SETTLE_MS
+        message: dict[str, Any] = {"verb": "ADD", "client": CLIENT, "container": container, "network": network}
+        message.update(ifname="eth0", settle_ms=SETTLE_MS)
         fd = os.open(self.directory.namespace(container), os.O_RDONLY | os.O_CLOEXEC)
         try:
             result = request(self.directory.root(host).agent_socket, {**message, **more}, fd)

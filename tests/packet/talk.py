@@ -165,7 +165,7 @@ def pings(lab: Lab, questions: Sequence[tuple[str, str, float]]) -> list[bool]:
 class Pinger:
     """Echo requests at a fixed pace in a thread of its own, and which of them were never answered."""
 
-    def __init__(self, lab: Lab, place: str, address: str, count: int, interval_s: float) -> None:
+    def __init__(self, lab: Lab, place: str, address: str, count: int, interval_s: float, late_s: float = 3) -> None:
         family = 6 if ":" in address else 4
         protocol = socket.getprotobyname("ipv6-icmp") if family == 6 else socket.getprotobyname("icmp")
         # An unprivileged echo socket: the kernel fills in identifier and checksum and sorts the answers.
@@ -176,6 +176,7 @@ class Pinger:
         self._kind = 128 if family == 6 else 8
         self._count, self._interval_s = count, interval_s
         self._waiting: set[int] = set()
+        self._late_s = late_s
         self.sent = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -192,7 +193,7 @@ class Pinger:
             with contextlib.suppress(OSError):  # not sent is not answered
                 self._socket.sendto(struct.pack("!BBHHH", self._kind, 0, 0, 0, number) + bytes(32), self._target)
             self.sent = number + 1
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + self._late_s
         while self._waiting and time.monotonic() < deadline:
             self._hear_until(time.monotonic() + 0.05)
 

@@ -161,6 +161,15 @@ def nothing_lost(stage: Lab) -> Iterator[Pinger]:
     assert [pinger.lost() for pinger in pingers] == [[], [], []]
 
 
+def test_a_lost_ping_would_be_seen(stage: Lab) -> None:
+    """What the tests below rely on: pings to an address that went away are missed."""
+    name = stage.make_container("short-lived")
+    address = stage.add("h2", name, NETWORK)["addresses"][0].partition("/")[0]
+    assert Pinger(stage, "a1", address, 3, INTERVAL_S, late_s=0.2).lost() == []
+    stage.remove("h2", name, NETWORK)
+    assert Pinger(stage, "a1", address, 3, INTERVAL_S, late_s=0.2).lost() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["term", "kill"])
 @pytest.mark.parametrize("daemon", ["h1", CONTROLLER], ids=["agent", "controller"])
 def test_a_restart_in_the_midst_of_changes_loses_nothing(stage: Lab, daemon: str, number: signal.Signals) -> None:
