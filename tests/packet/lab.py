@@ -24,6 +24,7 @@ import msgspec
 from plugin.kernel import namespace
 from sdn.client.client import Client, resource
 from sdn.model.address import family_of
+from sdn.model.errors import HawseError
 from sdn.service.contract_client import request
 from tests.packet.frames import Station
 from topologies import processes
@@ -141,6 +142,14 @@ class Lab:
         finally:
             if fd is not None:
                 os.close(fd)
+
+    def refusal(self, host: str) -> HawseError | None:
+        """Why an agent would refuse an ADD now; None: it would not."""
+        try:
+            request(self.directory.root(host).agent_socket, {"verb": "STATUS", "client": CLIENT})
+        except HawseError as error:
+            return error
+        return None
 
     # The controller -------------------------------------------------------------------------------------------------
 
