@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import threading
 from collections.abc import Iterator
@@ -184,13 +183,10 @@ class Tenants:
                 self._listen(opened)
 
     @contextlib.contextmanager
-    def own(self, opened: TenantNamespace) -> Iterator[None]:
-        """What changes within is our own doing: no news."""
-        watch, listener = opened.watch, self._watch
-        if watch is None or listener is None:
-            yield
-            return
-        with watch.own(functools.partial(listener.report, opened.tenant)):
+    def own(self, opened: TenantNamespace, *, learn: bool) -> Iterator[None]:
+        """What changes within is our own doing: no news. `learn`: links that were there before are changed."""
+        watch = opened.watch
+        with contextlib.nullcontext() if watch is None else watch.own(learn):
             yield
 
     def close(self) -> None:

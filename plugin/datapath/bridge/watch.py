@@ -1,8 +1,9 @@
 """What the kernel tells of a tenant's namespace, and whether it is news.
 
-A writer works inside `own()`: the lock is held, and what has been told by its end is taken as its own doing. The kernel
-tells of nearly everything before it acknowledges; what comes later (a carrier that is up) changes nothing that is
-compared here. Only the loss of a port that we have not doomed is news even then: a container died meanwhile.
+Two sockets. One hears everything, but is deaf while we write ourselves (`own`): what we do never reaches it, and an
+attachment does not pay for reading it. The other hears of deaths alone, always: a container may die while another is
+attached. What comes later of our own doing (a carrier that is up, a doomed link that is gone) is told from foreign
+hands by what a link looks like.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from plugin.datapath.bridge.objects import DOOMED, DOOMED_NOW
+from plugin.datapath.bridge.objects import DOOMED, DOOMED_NOW, PROXY_SWITCHES, bridge_mac, vni_of
 from plugin.kernel import link, neighbour, route
 from plugin.kernel.netlink import LostEventsError, NetlinkSocket
 from sdn.model.ids import TenantId
@@ -22,8 +23,8 @@ from sdn.model.ids import TenantId
 GROUPS = link.GROUP_LINK | neighbour.GROUP_NEIGHBOUR | route.GROUP_IPV4_ADDRESS | route.GROUP_IPV6_ADDRESS
 
 Drifted = Callable[[Sequence[TenantId] | None], None]
-_Seen = tuple[str, int, tuple[object, ...], frozenset[str]]
-"""A link as it was told of last: name, group, what is compared, switches."""
+_Seen = tuple[str, tuple[object, ...], frozenset[str]]
+"""A link as it was told of last: name, what is compared, switches."""
 
 
 def _seen(told: link.Link) -> _Seen:
@@ -34,7 +35,16 @@ def _seen(told: link.Link) -> _Seen:
         kinds = (link.VXLAN_LOCAL, link.VXLAN_LOCAL6, link.VXLAN_PROXY)
     settings = tuple(data.get(kind) for kind in kinds)
     compared = (told.up, told.master, told.mtu_bytes, told.mac, told.alias, settings)
-    return told.name, told.group, compared, told.port_flags
+    return told.name, compared, told.port_flags
+
+
+def _sound(told: link.Link) -> bool:
+    """Whether a link that was not told of before looks as we make them."""
+    prefix = told.name[:3]
+    if prefix == "hwb":
+        return told.up and told.mac == bridge_mac(vni_of(told.name))
+    switches = PROXY_SWITCHES if prefix in ("hwx", "hwy") else frozenset()
+    return told.up and told.master != 0 and told.port_flags <= switches
 
 
 class TenantWatch:
@@ -42,110 +52,108 @@ class TenantWatch:
 
     def __init__(self, tenant: TenantId, ns_fd: int) -> None:
         self.tenant = tenant
-        self._lock = threading.RLock()
-        self._socket: NetlinkSocket | None = NetlinkSocket.open(ns_fd, GROUPS)
         self._ns_fd = ns_fd
+        self._lock = threading.Lock()
         self._links: dict[int, _Seen] = {}
-        self._learn()
+        with contextlib.ExitStack() as undo:
+            self._deaths = NetlinkSocket.open(ns_fd)
+            undo.callback(self._deaths.close)
+            self._deaths.only(link.RTM_DELLINK)
+            self._deaths.subscribe(link.GROUP_LINK)
+            self._all = NetlinkSocket.open(ns_fd, GROUPS)
+            undo.callback(self._all.close)
+            self._learn()
+            self._undo = undo.pop_all()
+        self._closed = False
 
-    def fileno(self) -> int:
-        """The descriptor, to wait on."""
-        return -1 if self._socket is None else self._socket.fileno()
+    def filenos(self) -> tuple[int, int]:
+        """The descriptors, to wait on."""
+        return self._deaths.fileno(), self._all.fileno()
 
     @contextlib.contextmanager
-    def own(self, report: Callable[[], None]) -> Iterator[None]:
-        """What happens within is our doing; `report` is called after it where something else happened too."""
-        with self._lock:
-            try:
-                yield
-            finally:
-                news = self._take(own=True)
-        if news:
-            report()
+    def own(self, learn: bool) -> Iterator[None]:
+        """What happens within is our doing, but for deaths. `learn`: links that were there before are changed in it."""
+        self._listen(0)
+        try:
+            yield
+        finally:
+            self._listen(GROUPS)
+            if learn:
+                self._learn()
 
     def take(self) -> bool:
         """Take what has been told; whether any of it is news. Raises: LostEventsError."""
         with self._lock:
-            return self._take(own=False)
+            news = lost = False
+            for netlink in () if self._closed else (self._deaths, self._all):
+                try:
+                    for kind, buffer, offset, end in netlink.events():
+                        news |= self._judge(kind, buffer, offset, end, netlink is self._deaths)
+                except LostEventsError:
+                    lost = True
+            if lost:
+                self._learn()
+                raise LostEventsError
+            return news
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; twice is fine."""
         with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
+            self._closed = True
+            self._undo.close()
+
+    def _listen(self, groups: int) -> None:
+        if not self._closed:
+            self._all.subscribe(groups)
 
     def _learn(self) -> None:
         with contextlib.closing(NetlinkSocket.open(self._ns_fd)) as netlink:
-            self._links = {told.index: _seen(told) for told in link.dump(netlink)}
+            self._links = {told.index: _seen(told) for told in link.dump(netlink) if told.group != DOOMED}
 
-    def _take(self, own: bool) -> bool:
-        news = False
-        if self._socket is None:
-            return news
-        try:
-            for kind, buffer, offset, end in self._socket.events():
-                news |= self._judge(kind, buffer, offset, end, own)
-        except LostEventsError:
-            self._drain()
-            if not own:
-                raise
-        return news
-
-    def _drain(self) -> None:
-        """After a loss: throw away the rest and look at the links anew."""
-        assert self._socket is not None
-        while True:
-            try:
-                for _ in self._socket.events():
-                    pass
-                break
-            except LostEventsError:
-                continue
-        self._learn()
-
-    def _judge(self, kind: int, buffer: bytes, offset: int, end: int, own: bool) -> bool:
-        if kind in (link.RTM_NEWLINK, link.RTM_DELLINK):
-            return self._judge_link(kind, buffer, offset, end, own)
-        if own:
-            return False
+    def _judge(self, kind: int, buffer: bytes, offset: int, end: int, death: bool) -> bool:
+        if death:
+            return self._judge_death(buffer, offset, end)
+        if kind == link.RTM_NEWLINK:
+            return self._judge_link(buffer, offset, end)
         if kind in (neighbour.RTM_NEWNEIGH, neighbour.RTM_DELNEIGH):
             return self._judge_neighbour(*neighbour.decode_event(buffer, offset))
         if kind == route.RTM_DELADDR:
             return self._name(route.address_event_index(buffer, offset)).startswith("hwb")
         return False
 
-    def _judge_link(self, kind: int, buffer: bytes, offset: int, end: int, own: bool) -> bool:
+    def _judge_death(self, buffer: bytes, offset: int, end: int) -> bool:
+        if link.family(buffer, offset) == socket.AF_BRIDGE:  # it left its bridge: that is told as a change, too
+            return False
+        told = link.decode(buffer, offset, end)
+        self._links.pop(told.index, None)
+        return told.group not in (DOOMED, DOOMED_NOW) and told.name.startswith("hw")
+
+    def _judge_link(self, buffer: bytes, offset: int, end: int) -> bool:
         told = link.decode(buffer, offset, end)
         before = self._links.get(told.index)
-        if before is not None and before[1] in (DOOMED, DOOMED_NOW):
-            if kind == link.RTM_DELLINK and link.family(buffer, offset) != socket.AF_BRIDGE:
-                del self._links[told.index]
-            return False
-        if link.family(buffer, offset) == socket.AF_BRIDGE:  # of the port alone; DELLINK: it left the bridge
-            if kind == link.RTM_NEWLINK and before is not None and before[3] != told.port_flags:
-                self._links[told.index] = (*before[:3], told.port_flags)
-                return not own
-            return False
-        if kind == link.RTM_DELLINK:
+        if told.group in (DOOMED, DOOMED_NOW):
             self._links.pop(told.index, None)
-            return told.name.startswith("hwv") or (not own and told.name.startswith("hw"))
-        seen = _seen(told)
-        self._links[told.index] = seen
-        return not own and told.name.startswith(("hw", "lo")) and before != seen
+            return False
+        if link.family(buffer, offset) == socket.AF_BRIDGE:  # of the port alone
+            if before is None or before[2] == told.port_flags:
+                return False
+            self._links[told.index] = (*before[:2], told.port_flags)
+            return True
+        if not told.name.startswith(("hw", "lo")):
+            return False
+        seen = self._links[told.index] = _seen(told)
+        return not _sound(told) if before is None else before != seen
 
     def _judge_neighbour(self, family: int, index: int, state: int, flags: int) -> bool:
         """Bridges resolve containers by themselves, and a port's own MAC comes and goes with it: no news."""
         name = self._name(index)
         if family == socket.AF_BRIDGE:
-            own_mac = state & neighbour.NUD_PERMANENT and not flags & neighbour.NTF_SELF
-            return name.startswith(("hwv", "hwx", "hwy")) and not own_mac
+            return not (state & neighbour.NUD_PERMANENT and not flags & neighbour.NTF_SELF) and name[:3] != "hwb"
         return name.startswith(("hwx", "hwy"))
 
     def _name(self, index: int) -> str:
-        """The name of a link that counts; "" of others and of doomed ones."""
         seen = self._links.get(index)
-        return "" if seen is None or seen[1] in (DOOMED, DOOMED_NOW) else seen[0]
+        return "" if seen is None else seen[0]
 
 
 class Watch:
@@ -160,21 +168,17 @@ class Watch:
         self._thread = threading.Thread(target=self._serve, name="hawse-watch", daemon=True)
         self._thread.start()
 
-    def report(self, tenant: TenantId) -> None:
-        """Tell of a tenant that is not as it was written."""
-        self._drifted([tenant])
-
     def add(self, watch: TenantWatch) -> None:
         """Listen to one more namespace."""
-        fd = watch.fileno()
-        self._watched[fd] = watch
-        self._epoll.register(fd, select.EPOLLIN)
+        for fd in watch.filenos():
+            self._watched[fd] = watch
+            self._epoll.register(fd, select.EPOLLIN)
 
     def remove(self, watch: TenantWatch) -> None:
         """Listen to it no longer, and close it."""
-        fd = watch.fileno()
-        if self._watched.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+        for fd in watch.filenos():
+            if self._watched.pop(fd, None) is not None:
+                self._epoll.unregister(fd)
         watch.close()
 
     def close(self) -> None:
@@ -190,12 +194,11 @@ class Watch:
         while True:
             news: list[TenantId] = []
             lost = False
-            for fd, _ in self._epoll.poll():
-                if fd == self._wake:
-                    return
-                watch = self._watched.get(fd)
-                if watch is None:
-                    continue
+            ready = [fd for fd, _ in self._epoll.poll()]
+            if self._wake in ready:
+                return
+            for watch in {self._watched.get(fd) for fd in ready} - {None}:
+                assert watch is not None
                 try:
                     if watch.take():
                         news.append(watch.tenant)

@@ -89,7 +89,7 @@ class Write:
         if opened is None:
             return
         kinds = _by_kind(operations)
-        with self._place.tenants.own(opened):
+        with self._place.tenants.own(opened, learn=False):
             self._remove_links(opened, kinds)
             if "namespace" in kinds:
                 self._place.tenants.take_away(tenant)
@@ -175,7 +175,9 @@ class Write:
     def _put(self, tenant: str, operations: list[Operation]) -> None:
         kinds = _by_kind(operations)
         opened = self._namespace(tenant, kinds)
-        with self._place.tenants.own(opened):
+        changed = {"namespace", "bridge", "vxlan"} & kinds.keys()
+        replaced = any(operation.verb is Verb.REPLACE for operation in kinds.get("port", ()))
+        with self._place.tenants.own(opened, learn=replaced or bool(changed)):
             if "guard-table" in kinds:
                 self._guarded(kinds["guard-table"], opened.guard.ensure)
             self._put_bridges(opened, kinds.get("bridge", []))
