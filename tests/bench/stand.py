@@ -127,7 +127,7 @@ class Attacher:
             {
                 "verb": "ADD",
                 "client": "bench",
-                "container": f"b{self._count}",
+                "container": f"{self._network}-{self._count}",
                 "ifname": "eth0",
                 "network": self._network,
                 "settle_ms": settle_ms,
