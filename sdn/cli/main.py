@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from sdn.cli.commands import COMMANDS, GROUPS, Command, below, find
 from sdn.cli.exits import MEANINGS, Exit, UsageError, exit_of
+from sdn.cli.output import complain
 from sdn.model.errors import HawseError
 
 GLOBAL_OPTIONS = ("--root", "--controller", "-o", "--output")
@@ -34,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except HawseError as error:
-        _complain(error.message, error.hint)
+        complain(error.message, error.hint)
         return exit_of(error)
     except KeyboardInterrupt:
-        _complain("interrupted")
+        complain("interrupted")
         return Exit.INTERRUPTED
     except BrokenPipeError:
         # `hawse … | head` ends quietly. The signal stays ignored: daemons come through here, and their clients leave.
@@ -62,7 +63,7 @@ def _dispatch(arguments: list[str]) -> int:
     rest = arguments[len(command.words) :]
     if command.raw:
         return _call(command.target, moved + rest)
-    return _call(command.target, build_parser(command).parse_args(rest + moved))
+    return _call(command.target, build_parser(command).parse_args(moved + rest))
 
 
 def split_global(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -91,7 +92,7 @@ class Parser(argparse.ArgumentParser):
         options = [option for action in self._actions for option in action.option_strings]
         unknown = message.removeprefix("unrecognized arguments: ").split(" ")[0] if "unrecognized" in message else ""
         hint = nearest_hint(unknown.partition("=")[0], options) if unknown.startswith("-") else ""
-        _complain(message, hint or f"see '{self.prog} --help'")
+        complain(message, hint or f"see '{self.prog} --help'")
         sys.exit(Exit.USAGE)
 
 
@@ -162,10 +163,6 @@ def _no_such(words: tuple[str, ...], arguments: list[str]) -> int:
         f"there is no command 'hawse {' '.join(words if group else words[:1])}'",
         f"did you mean 'hawse {meant}'?" if meant else f"'hawse {group + ' ' if group else ''}--help' lists all",
     )
-
-
-def _complain(message: str, hint: str = "") -> None:
-    print(f"hawse: {message}" + (f"\n       {hint}" if hint else ""), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from sdn.cli.connection import client_of, get, revision_of
 from sdn.cli.exits import Exit, UsageError, exit_of
-from sdn.cli.output import print_json, print_properties, print_table, reference
+from sdn.cli.output import complain, print_json, print_properties, print_table, reference
 from sdn.cli.waiting import finish, parse_labels, wait_argument
 from sdn.client.client import Client, resource, with_query
 from sdn.model.errors import HawseError, Kind, invalid
@@ -217,7 +216,7 @@ def remove_each(args: argparse.Namespace, kind: str, references: list[str], forc
             missed = _missed(client, kind, named)
             reply = client.delete(with_query(resource(kind, named), {"force": force}))
         except HawseError as error:
-            print(f"hawse: {error.message}" + (f"\n       {error.hint}" if error.hint else ""), file=sys.stderr)
+            complain(error.message, error.hint)
             code = code or exit_of(error)
             continue
         revision = max(revision, revision_of(reply))

@@ -53,6 +53,12 @@ def reference(resource: dict[str, Any]) -> str:
     return name if tenant == "default" else f"{tenant}/{name}"
 
 
+def complain(message: str, hint: str = "") -> None:
+    """One sentence on stderr, and what to do below it."""
+    lines = [f"hawse: {message}", *([f"       {hint}"] if hint else [])]
+    print("\n".join(map(printable, "\n".join(lines).split("\n"))), file=sys.stderr)
+
+
 def printable(text: str) -> str:
     """Text with control characters made visible: a name must not steer a terminal."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -172,9 +172,13 @@ class Client:
 
 
 def quote(text: str) -> str:
-    """Percent-encoded for a path segment or a query value (RFC 3986: all but the unreserved)."""
+    """Percent-encoded for a path segment or a query value (RFC 3986: all but the unreserved). Raises: INVALID."""
     safe = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
-    return "".join(chr(byte) if byte in safe else f"%{byte:02X}" for byte in text.encode())
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError:  # a command line's bytes that are not UTF-8 arrive as lone surrogates
+        raise invalid(f"{text!r} is not text in UTF-8", "write it in UTF-8") from None
+    return "".join(chr(byte) if byte in safe else f"%{byte:02X}" for byte in raw)
 
 
 def resource(kind: str, *segments: str) -> str:
