@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
 
@@ -69,6 +70,30 @@ async def test_two_containers_of_one_host_reach_each_other_and_their_gateway(sit
         assert not ping(a, "10.1.0.77")
         assert not ping(a, "fd00:1::77")
         expect_quiet(agent, "after traffic")
+
+
+async def test_drops_are_told_by_tenant_and_network(site: BridgeSite) -> None:
+    """A frame from a foreign MAC dies with a name; one from the own MAC arrives."""
+    with contextlib.closing(Agent(site, ALONE)) as agent:
+        await agent.start(ALONE)
+        with (
+            contextlib.closing(Tap(site.container(A), "eth0")) as a,
+            contextlib.closing(Tap(site.container(B), "eth0")) as b,
+        ):
+            honest, forged = (
+                bytes(Ether(src=mac, dst=B.mac) / IP(src="10.1.0.2", dst="10.1.0.3") / UDP(dport=9) / (b"x" * 30))
+                for mac in (A.mac, "0a:66:66:66:66:66")
+            )
+            before = _packets(agent)
+            a.send(forged)
+            a.send(honest)
+            assert b.until(lambda frame: Ether(frame).haslayer(UDP) == 1, "the honest frame")[-1] == honest
+            risen = {cause for cause, count in _packets(agent).items() if count > before[cause]}
+        assert risen == {(BLUE.id, BLUE_NET.id, "mac-spoof")}
+
+
+def _packets(agent: Agent) -> dict[tuple[str, str, str], int]:
+    return {(drop.tenant, drop.network, drop.cause): drop.packets for drop in agent.inner.drops()}
 
 
 async def test_the_largest_packet_passes_and_one_byte_more_is_refused_by_the_sender(site: BridgeSite) -> None:

@@ -182,7 +182,8 @@ def test_forwarding_entries_are_encoded_as_pyroute2_encodes_them(vtep: str) -> N
     mac = mac_bytes(MAC)
     lladdr = [("NDA_LLADDR", MAC)]
     master, own = {"family": 7, "ifindex": 5, "flags": 4}, {"family": 7, "ifindex": 5, "flags": 2}
-    assert neighbour.forward(5, mac).body == oracle(ndmsg(), lladdr, state=0x40, **master)
+    learnt = {**master, "flags": 0x14}
+    assert neighbour.forward(5, mac).body == oracle(ndmsg(), lladdr, state=0x40, **learnt)
     assert neighbour.remove_forward(5, mac).body == oracle(ndmsg(), lladdr, **master)
     ours = neighbour.tunnel(5, mac, address_bytes(vtep)).body
     assert ours[:24] == oracle(ndmsg(), lladdr, state=0x80, **own)[:24]
