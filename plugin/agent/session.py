@@ -37,6 +37,8 @@ from sdn.model.stream import (
 )
 from sdn.service.log import get_logger
 
+REPORT_AFTER_ANSWER_S = 0.001
+"""Who waits on another host for this report waits no longer than that."""
 WELCOME_S = 10.0
 """A controller that accepts a connection and says nothing is as good as away."""
 BACKOFF_FIRST_S = 0.1
@@ -97,6 +99,8 @@ class Session:
         self._report_due = False
         self._wake = asyncio.Event()
         self._queries: set[asyncio.Task[None]] = set()
+        self._channel: Channel | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._away = unavailable("the controller has not been reached yet", "try again in a moment")
 
     @property
@@ -141,9 +145,19 @@ class Session:
             self._wake.set()
 
     def report(self) -> None:
-        """Make a report due."""
+        """Make a report due. Who waits here for an answer gets it first: a report costs as much as an answer."""
         self._report_due = True
-        self._wake.set()
+        if self._pending:
+            self._clock.call_later(REPORT_AFTER_ANSWER_S, self._wake.set)
+        else:
+            self._wake.set()
+
+    def end_channel(self) -> None:
+        """End the channel that there is, if any, as if it had broken: the next one's hello says what is true by then."""
+        if self._channel is not None:
+            closing = asyncio.create_task(self._channel.close())  # the receiver learns of it
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def run(self) -> None:
         """Converse for ever; ends only by being cancelled."""
@@ -154,11 +168,14 @@ class Session:
             except HawseError as error:
                 self._lost(error)
             else:
+                self._channel = channel
                 try:
                     if await self._converse(channel):
                         failures = 0
                 finally:
+                    self._channel = None
                     await channel.close()
+                    await asyncio.gather(*self._closing)
             failures += 1
             await sleep(self._clock, self._backoff_s(failures))
 

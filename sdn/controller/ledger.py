@@ -6,13 +6,14 @@ A plan that lost a race against another controller is made once more from what t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
 import structlog
 
 from sdn.controller import keys
 from sdn.controller.effects import Effects
+from sdn.controller.note import Happening
 from sdn.controller.plan import Plan
 from sdn.controller.state import State
 from sdn.model.errors import HawseError, unavailable
@@ -88,8 +89,8 @@ class Ledger:
             effects = self.state.apply(plan.transaction.writes, revision)
             if self.listener:
                 self.listener.applied(effects, revision)
-        for happening in plan.happened:
-            _log.info(happening.kind, actor=actor, revision=revision, **happening.data)
+        # The audit line is written once the hosts' streams have been served: it must not delay an attachment.
+        asyncio.get_running_loop().call_soon(_audit, plan.happened, actor, revision)
         return plan.result, revision
 
     async def _reload(self) -> None:
@@ -111,6 +112,11 @@ async def load_state(store: Store) -> State:
         if len(revisions) == 1:
             return State.load(records, revisions.pop())
     raise unavailable("the store changes too quickly to be read", "stop the other controller")
+
+
+def _audit(happened: Iterable[Happening], actor: str, revision: Revision) -> None:
+    for happening in happened:
+        _log.info(happening.kind, actor=actor, revision=revision, **happening.data)
 
 
 def _look_at_error(task: asyncio.Task[T]) -> None:
