@@ -112,7 +112,7 @@ def containers(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     path = root_of(args).run / "containers.json"
     try:
         found: dict[str, dict[str, Any]] = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise not_found(
             f"there is no record of containers in {path.parent}",
             "run this on a lab's host (hawse lab exec HOST -- …), or use --pid or --netns",

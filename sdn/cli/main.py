@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import itertools
 import os
 import sys
@@ -15,6 +17,8 @@ from sdn.cli.exits import MEANINGS, Exit, UsageError, exit_of
 from sdn.cli.output import complain
 from sdn.model.errors import HawseError
 
+TRACEBACK = "HAWSE_TRACEBACK"
+"""For who looks for a fault in Hawse: set, an unexpected error is shown with its traceback."""
 GLOBAL_OPTIONS = ("--root", "--controller", "-o", "--output")
 
 EXAMPLES = """\
@@ -30,6 +34,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point of `hawse`; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _ready_streams()
     try:
         code = int(_dispatch(arguments))
         sys.stdout.flush()
@@ -42,8 +47,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.INTERRUPTED
     except BrokenPipeError:
         # `hawse … | head` ends quietly. The signal stays ignored: daemons come through here, and their clients leave.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return Exit.OK
+    except Exception as error:  # whatever it is, a user gets a sentence and never a traceback
+        if TRACEBACK in os.environ:
+            raise
+        _drop_output()
+        if isinstance(error, OSError) and error.strerror:  # a full disk, most likely
+            complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        else:
+            complain(f"{type(error).__name__}: {error}", f"this is a fault of hawse; {TRACEBACK}=1 shows where")
+        return Exit.FAILED
+
+
+def _ready_streams() -> None:
+    """Output is written whatever the locale can spell, and wherever it goes, also nowhere (`>&-`)."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """What could not be written is not tried again when the interpreter ends."""
+    with contextlib.suppress(OSError):  # it is no file: nothing will be written later
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -140,7 +140,7 @@ class Client:
             connection.connect(self._path)
         except OSError as error:
             connection.close()
-            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED):
                 raise unavailable(
                     f"the controller is not running: nothing answers on {self._path}", START_HINT, socket=self._path
                 ) from None

@@ -7,6 +7,7 @@ import sys
 import traceback
 from typing import Any, TextIO
 
+from sdn.model.errors import invalid
 from sdn.service.startup import lean_imports
 
 with lean_imports():
@@ -22,10 +23,20 @@ def one_line(error: BaseException) -> str:
     return f"{text} (at {frames[-1].filename}:{frames[-1].lineno})" if frames else text
 
 
+def _open_log(path: str) -> TextIO:
+    try:
+        return open(path, "a", buffering=1, encoding="utf-8")  # line-buffered: a killed daemon has lost no line
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise invalid(f"the log {path!r} cannot be opened: {reason}", "choose another --log FILE") from None
+
+
 def set_up_log(path: str | None = None, form: str = "text", level: int = logging.INFO) -> TextIO:
-    """Where every event goes from now on. Returns the stream, which stays open as long as the process."""
-    # line-buffered: a killed daemon has lost no line
-    stream = sys.stderr if path is None else open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 kept open
+    """Where every event goes from now on. Returns the stream, which stays open as long as the process.
+
+    Raises: INVALID where the file cannot be opened.
+    """
+    stream = sys.stderr if path is None else _open_log(path)
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if form == "json"

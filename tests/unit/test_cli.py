@@ -151,6 +151,45 @@ def test_errors_become_a_sentence_and_a_hint(monkeypatch, capsys):
     assert capsys.readouterr().err == "hawse: it is taken\n       choose another\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (RuntimeError("it broke"), "hawse: RuntimeError: it broke\n       this is a fault of hawse; HAWSE_TRACEBACK=1"),
+        (OSError(28, "No space left on device"), "hawse: No space left on device\n"),
+        (OSError(13, "Permission denied", "/x"), "hawse: /x: Permission denied\n"),
+    ],
+)
+def test_what_nobody_expected_is_a_sentence_too(error, says, monkeypatch, capfd):
+    def fail(_args: argparse.Namespace) -> int:
+        raise error
+
+    monkeypatch.setattr("sdn.cli.network.ls", fail)
+    with open(os.devnull, "w") as nowhere:  # what it gives up is not this test's own output
+        monkeypatch.setattr("sys.stdout", nowhere)
+        assert run("network", "ls") == Exit.FAILED
+        assert capfd.readouterr().err.startswith(says)
+        monkeypatch.setenv("HAWSE_TRACEBACK", "1")
+        with pytest.raises(type(error)):
+            run("network", "ls")
+
+
+OUTPUTS = {
+    "an ASCII terminal": ("PYTHONIOENCODING=ascii:strict {hawse} --help", 0, ""),
+    "a full disk": ("{hawse} --help >/dev/full", 1, "hawse: No space left on device\n"),
+    "nowhere": ("{hawse} --help >&-", 0, ""),
+    "nowhere at all": ("{hawse} frobnicate >&- 2>&-", 2, ""),
+    "a reader that leaves": ("{hawse} --help | true; exit ${{PIPESTATUS[0]}}", 0, ""),
+}
+
+
+@pytest.mark.parametrize("line", OUTPUTS.values(), ids=OUTPUTS)
+def test_wherever_the_output_goes(line):
+    command, code, says = line
+    shell = command.format(hawse=f"{sys.executable} -m sdn.cli.main")
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, says)
+
+
 def test_an_interrupt_ends_with_130(monkeypatch, capsys):
     def interrupt(_args: argparse.Namespace) -> int:
         raise KeyboardInterrupt
