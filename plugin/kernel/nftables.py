@@ -45,6 +45,29 @@ _KERNEL_HINT: Final = (
 _libnftables_lock = threading.Lock()  # its parser keeps state in globals
 
 
+class _LowDescriptor:
+    """A descriptor below 1024, kept for libnftables: it waits with select(2), whose sets end there, and glibc aborts
+    the process that goes beyond. An agent with 150 tenants has more open.
+
+    Given up and taken without releasing the interpreter's lock, so that no other thread gets the number.
+    """
+
+    def __init__(self) -> None:
+        self._libc = ctypes.PyDLL(None, use_errno=True)
+        self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def give_up(self) -> None:
+        """The next descriptor that is opened is (this, or one lower)."""
+        self._libc.close(self._fd)
+
+    def take_back(self) -> None:
+        """Keep a low one again."""
+        self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
+_low_descriptor = _LowDescriptor()  # at import, when few are open
+
+
 class Element(NamedTuple):
     """An element of a set (`key` alone) or of a map (with `data`, or with the name of a counter)."""
 
@@ -156,8 +179,10 @@ def run_libnftables(commands: str, ns_fd: int | None = None, *, json: bool = Fal
     library = _library()
 
     def run() -> tuple[int, str, str]:
+        _low_descriptor.give_up()
         context = library.nft_ctx_new(0)
         if not context:
+            _low_descriptor.take_back()
             return 1, "", "no context (out of memory, or no netlink)"
         try:
             library.nft_ctx_buffer_output(context)
@@ -170,6 +195,7 @@ def run_libnftables(commands: str, ns_fd: int | None = None, *, json: bool = Fal
             return status, printed.decode(errors="replace"), complaint.decode(errors="replace")
         finally:
             library.nft_ctx_free(context)
+            _low_descriptor.take_back()
 
     with _libnftables_lock:
         status, printed, complaint = run() if ns_fd is None else run_in(ns_fd, run)
@@ -182,11 +208,13 @@ def run_libnftables(commands: str, ns_fd: int | None = None, *, json: bool = Fal
 def _library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL("libnftables.so.1")
+        holding = ctypes.PyDLL("libnftables.so.1")
     except OSError as error:
         raise unavailable(f"cannot load nftables rules: {error}", _PACKAGE_HINT) from None
     pointer = ctypes.c_void_p
-    library.nft_ctx_new.restype = pointer
-    library.nft_ctx_new.argtypes = [ctypes.c_uint32]
+    holding.nft_ctx_new.restype = pointer
+    holding.nft_ctx_new.argtypes = [ctypes.c_uint32]
+    library.__dict__["nft_ctx_new"] = holding.nft_ctx_new  # it opens its socket: see _LowDescriptor
     library.nft_ctx_free.argtypes = [pointer]
     library.nft_ctx_free.restype = None
     library.nft_ctx_buffer_output.argtypes = [pointer]

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -132,6 +133,7 @@ def run_daemon(
         raise denied(f"hawse {name} needs root: it makes network namespaces and interfaces", f"sudo hawse {name} …")
     root = find_root(options.root)
     root.create()
+    raise_descriptor_limit()
     ready = Readiness(_checked_ready_fd(options.ready_fd), os.environ.pop("NOTIFY_SOCKET", None))
     pid_file = PidFile(root, name)
     pid_file.take()
@@ -188,6 +190,12 @@ def _stop(daemon: Daemon, number: int) -> None:
 def _lost(daemon: Daemon, context: dict[str, Any]) -> None:
     error = context.get("exception")
     daemon.log.error("internal error", what=context.get("message"), reason=one_line(error) if error else None)
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as may be had: the usual 1024 are 150 tenants on a host, or 1000 hosts on a controller."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def tune_collector() -> None:
