@@ -395,6 +395,18 @@ def test_an_agent_says_what_the_machine_cannot(prefix: list[str], says: str, age
     assert sorted(path.name for path in agent_root.iterdir()) == ["agent.json", "state"]
 
 
+@pytest.mark.parametrize("daemon", ["agent", "controller"])
+def test_a_daemon_whose_files_cannot_be(daemon: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    complaint = hawse(daemon, "--root", str(tmp_path / "r"), "--log", "/nowhere/log", code=Exit.INVALID).stderr
+    assert "the log '/nowhere/log' cannot be opened: No such file or directory" in complaint
+    complaint = hawse(daemon, "--root", str(tmp_path / "file"), code=Exit.UNAVAILABLE).stderr
+    assert "choose another --root DIR" in complaint
+    hawse("--root", str(tmp_path / "file"), "network", "ls", code=Exit.UNAVAILABLE)
+    on_none = ["--root", str(tmp_path / "file"), "network", "attach", "web", "a1"]
+    assert "no record of containers" in hawse(*on_none, code=Exit.NOT_FOUND).stderr
+
+
 def test_an_agent_without_or_with_a_broken_identity(tmp_path: Path) -> None:
     assert "agent.json: No such file" in agent_complaint(tmp_path, Exit.NOT_FOUND)
     for text, says in (("{", "not the agent's configuration"), ('{"controllers": []}', "missing required field")):

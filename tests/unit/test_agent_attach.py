@@ -128,6 +128,20 @@ async def test_names_are_found_where_none_were_given(tmp_path: Path) -> None:
         assert agent.ports() == set()
 
 
+async def test_detach_leaves_what_is_in_another_network(tmp_path: Path) -> None:
+    controller = Controller()
+    async with Agent(controller, tmp_path) as agent:
+        result = await agent.core.attachments.add(add("a", "eth0"), 11)
+        for ifname in ("", "eth0"):
+            other = DelRequest(client="cli", container="a", ifname=ifname, network="default/db")
+            assert (await agent.core.attachments.delete(other, 11)).endpoint == ""
+        assert agent.ports() == {"a"}
+        said = DelRequest(client="cli", container="a", ifname="eth0", network="default/web")
+        gone = await agent.core.attachments.delete(said, 11)
+        assert (gone.endpoint, gone.ifname, gone.addresses) == (result.endpoint, "eth0", result.addresses)
+        assert agent.ports() == set()
+
+
 async def test_detach_without_a_name_needs_one_candidate(tmp_path: Path) -> None:
     controller = Controller()
     async with Agent(controller, tmp_path) as agent:
