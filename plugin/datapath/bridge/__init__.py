@@ -18,7 +18,7 @@ brings the port down and dooms it; the inside end is brought down and renamed; t
 One packet's walk. A container's ARP request or neighbour solicitation passes the guard, the bridge gives it to the
 proxy alone, which answers from its neighbours or drops it. Its frame to a station here goes by the forwarding entry;
 to one elsewhere it goes to the carrier, whose own entry names the VTEP. The other host's underlay guard takes it only
-from a member of that VNI.
+from a member of that VNI. Where an address gets another MAC, the network's containers here are told so (`announce`).
 
 Limits: 1000 endpoints per network and host (a bridge has 1023 ports). The inside is written once, at ADD. Two hosts
 that share no family of underlay address do not reach each other. A foreign write that is hidden among our own within

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from plugin.datapath.bridge.announce import FormerMacs
 from plugin.datapath.bridge.guard import TenantGuard
 from plugin.datapath.bridge.objects import SYSCTLS
 from plugin.datapath.bridge.watch import Drifted, TenantWatch, Watch
@@ -55,6 +56,7 @@ class TenantNamespace:
         self.networks: dict[int, str] = {}
         self.reading = threading.Lock()
         self.doomed: set[int] = set()
+        self.former = FormerMacs()
         self.watch: TenantWatch | None = None
         self._source = indexes
         with contextlib.ExitStack() as undo:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 
 from plugin.datapath.bridge import carriers, inside, requests
+from plugin.datapath.bridge.announce import announce
 from plugin.datapath.bridge.batch import Batch, Errors, explain, name_taken
 from plugin.datapath.bridge.objects import Port, parse_port_alias, vni_of
 from plugin.datapath.bridge.removal import Removal
@@ -120,6 +121,9 @@ class Write:
             opened.indexes.pop(key[2], None)
             if key[0] == "bridge":
                 opened.networks.pop(vni_of(key[2]), None)
+        opened.former.remember(
+            kinds.get("neighbour", ()), {vni_of(operation.key[2]) for operation in kinds.get("bridge", ())}
+        )
         self._place.removal.schedule(opened, [index for key, index in doomed.items() if key not in self.errors])
 
     def _free_inside(self, operation: Operation, index: int) -> None:
@@ -219,7 +223,7 @@ class Write:
                 opened.networks[vni_of(operation.key[2])] = _after(operation).network
 
     def _put_rest(self, opened: TenantNamespace, kinds: dict[str, list[Operation]]) -> None:
-        """Gateways, ports, stations, neighbours: one batch, then the insides."""
+        """Gateways, ports, stations, neighbours: one batch, then the insides, then who has to be told."""
         batch = Batch()
         made: dict[Key, tuple[Endpoint, Sandbox, int]] = {}
         for operation in kinds.get("gateway", ()):
@@ -245,6 +249,7 @@ class Write:
             else:
                 failed.append(key)
         self._doom(opened, failed)
+        announce(opened.fd, opened.guard, opened.former.changes(kinds.get("neighbour", ()), self.errors.keys()))
 
     def _put_port(
         self,
