@@ -17,7 +17,7 @@ class Channel(Protocol):
         """The next message; None: the conversation is over. Does not suspend while messages are waiting."""
 
     async def close(self) -> None:
-        """Calling it twice is fine."""
+        """End it, in bounded time even if nobody hears of it; `receive` gives None. Calling it twice is fine."""
 
 
 Dial = Callable[[], Awaitable[Channel]]

@@ -99,10 +99,14 @@ class AgentCore:
         """The host's addresses, routes or MTU are different now."""
         if facts == self._facts:
             return
-        self._facts = facts
+        before, self._facts = self._facts, facts
         self._log.info("facts changed", vtep4=facts.vtep4, vtep6=facts.vtep6, mtu_bytes=facts.mtu_bytes)
         if self.wiring.set_vteps(facts.vtep4, facts.vtep6):
             self.session.report()
+        if _lost_vtep(before, facts):
+            # What is sent from an address that is gone is heard by nobody, and only the heartbeat would notice.
+            self.session.end_channel()
+            return
         self.session.send(
             Facts(
                 session=self.session.number,
@@ -181,3 +185,9 @@ class AgentCore:
             await self.releases.release(endpoints, GONE)
         except HawseError as error:  # neither journal nor controller: the next snapshot brings them up again
             self._log.error("not released", count=len(endpoints), reason=error.message)
+
+
+def _lost_vtep(before: HostFacts, now: HostFacts) -> bool:
+    """Whether an address is gone that the connection to the controller may have come from."""
+    vteps = ((before.vtep4, now.vtep4), (before.vtep6, now.vtep6))
+    return any(old is not None and old != new for old, new in vteps)

@@ -153,7 +153,7 @@ class Session:
             self._wake.set()
 
     def end_channel(self) -> None:
-        """End the channel that there is, if any, as if it had broken: the next one's hello says what is true by then."""
+        """End the channel that there is, if any, as if it had broken: the next hello says what is true by then."""
         if self._channel is not None:
             closing = asyncio.create_task(self._channel.close())  # the receiver learns of it
             self._closing.add(closing)

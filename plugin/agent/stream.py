@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 
 from plugin.agent.configuration import Configuration
 from sdn.model.errors import HawseError, Kind, denied, unavailable
@@ -17,6 +18,8 @@ PATH = "/v1/stream"
 CONNECT_S = 5.0
 HEARTBEAT_S = 10.0
 """A peer that vanished without a word is noticed after one and a half of these."""
+CLOSE_S = 1.0
+"""For the courtesy of a closing handshake; nothing depends on it, and the peer may be gone."""
 MESSAGE_BYTES_MAX = 16 << 20
 """A snapshot's chunk has 500 items of a few hundred bytes; a label may make one large."""
 
@@ -44,8 +47,10 @@ class WebSocketChannel:
 
     async def close(self) -> None:
         """See Channel."""
-        await self._socket.close()
-        await self._session.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._socket.close()
+        await self._session.close()  # what is left of the connection is aborted
 
 
 class Dialer:

@@ -190,8 +190,11 @@ async def test_after_a_restart_without_a_controller_the_kernel_knows_enough(tmp_
         await agent.core.attachments.check(CheckRequest(client="cni", container="a", ifname="eth0"), 11)
         with pytest.raises(HawseError, match="not known yet"):
             await agent.core.attachments.collect(GcRequest(client="cni"))
-        await agent.core.attachments.delete(delete("a"), 11)
-        await agent.core.attachments.delete(delete("a"), 11)
+        with pytest.raises(HawseError, match="is in network default/db is not known before"):
+            await agent.core.attachments.delete(DelRequest(client="cli", container="a", network="default/db"), 11)
+        assert agent.ports() == {"a", "b"}
+        assert (await agent.core.attachments.delete(delete("a"), 11)).endpoint == result.endpoint
+        assert (await agent.core.attachments.delete(delete("a"), 11)).endpoint == ""
         assert agent.ports() == {"b"}
         with pytest.raises(HawseError, match="no attachment"):
             await agent.core.attachments.check(CheckRequest(client="cni", container="a", ifname="eth0"), 11)
@@ -226,13 +229,61 @@ async def test_changed_facts_are_told_and_followed(tmp_path: Path) -> None:
     controller = Controller()
     async with Agent(controller, tmp_path) as agent:
         await agent.core.attachments.add(add("a"), 11)
-        facts = HostFacts("192.0.2.7", None, 1400, ())
+        facts = HostFacts("192.0.2.1", "2001:db8::1", 1400, ())
         agent.core.change_facts(facts)
         agent.core.change_facts(facts)
         await until(lambda: controller.of(Facts))
-        assert controller.of(Facts) == [Facts(session=1, vtep4="192.0.2.7", mtu_bytes=1400)]
+        assert controller.of(Facts) == [Facts(session=1, vtep4="192.0.2.1", vtep6="2001:db8::1", mtu_bytes=1400)]
+        assert controller.dials == 1
+
+
+@pytest.mark.parametrize("vtep4", ["192.0.2.7", None])
+async def test_a_vtep_that_vanished_ends_the_channel_that_may_have_stood_on_it(
+    tmp_path: Path, vtep4: str | None
+) -> None:
+    """What is said into a dead connection is heard by nobody: the next hello says it."""
+    controller = Controller()
+    controller.resumes = True
+    async with Agent(controller, tmp_path) as agent:
+        await agent.core.attachments.add(add("a"), 11)
+        old = controller.channel
+        assert old is not None
+        agent.core.change_facts(HostFacts(vtep4, "2001:db8::7", 1500, ()))
+        await until(lambda: controller.dials == 2 and agent.core.session.live)
+        assert old.closed
+        assert controller.of(Facts) == []
+        hello = controller.of(Hello)[-1]
+        assert isinstance(hello, Hello)
+        assert (hello.vtep4, hello.vtep6) == (vtep4, "2001:db8::7")
+        assert hello.topics
         vxlan = next(value for key, value in agent.kernel.objects.items() if key[0] == "vxlan")
-        assert msgspec.to_builtins(vxlan)["local"] == "192.0.2.7"
+        assert msgspec.to_builtins(vxlan)["local"] == (vtep4 or "2001:db8::7")
+
+
+async def test_a_vtep_that_vanishes_while_the_controller_is_away(tmp_path: Path) -> None:
+    controller = Controller()
+    async with Agent(controller, tmp_path) as agent:
+        controller.hang_up()
+        await until(lambda: not agent.core.session.live)
+        agent.core.change_facts(HostFacts("192.0.2.7", None, 1500, ()))
+        controller.reachable = True
+        await until(lambda: agent.core.session.live)
+        hello = controller.of(Hello)[-1]
+        assert isinstance(hello, Hello)
+        assert hello.vtep4 == "192.0.2.7"
+
+
+async def test_a_vtep_that_vanishes_at_the_hello(tmp_path: Path) -> None:
+    controller = Controller()
+    async with Agent(controller, tmp_path) as agent:
+        controller.greets = False
+        controller.hang_up(reachable=True)
+        await until(lambda: len(controller.of(Hello)) == 2)
+        agent.core.change_facts(HostFacts("192.0.2.7", None, 1500, ()))
+        controller.greets = True
+        await until(lambda: agent.core.session.live)
+        hellos = controller.of(Hello)
+        assert [hello.vtep4 for hello in hellos if isinstance(hello, Hello)] == ["192.0.2.1"] * 2 + ["192.0.2.7"]
 
 
 async def test_an_old_sandbox_is_not_wired_into_a_new_one(tmp_path: Path) -> None:
