@@ -21,6 +21,7 @@ from sdn.model.ids import Revision
 from sdn.store.interface import CompareFailedError, Record, Store
 
 T = TypeVar("T")
+AUDIT_AFTER_S = 0.001
 LOAD_ATTEMPTS = 10
 """Another controller may write between the parts of a load; ten times in a row it does not."""
 
@@ -89,8 +90,8 @@ class Ledger:
             effects = self.state.apply(plan.transaction.writes, revision)
             if self.listener:
                 self.listener.applied(effects, revision)
-        # The audit line is written once the hosts' streams have been served: it must not delay an attachment.
-        asyncio.get_running_loop().call_soon(_audit, plan.happened, actor, revision)
+        # Once the hosts' streams have been served: it must not delay an attachment. The note in the store is the truth.
+        asyncio.get_running_loop().call_later(AUDIT_AFTER_S, _audit, plan.happened, actor, revision)
         return plan.result, revision
 
     async def _reload(self) -> None:

@@ -20,6 +20,8 @@ MESSAGE_BYTES_MAX = 4 << 20
 HEARTBEAT_S = 10.0
 """A ping this often; a host that does not answer within half of it is gone."""
 CLOSE_TIMEOUT_S = 2.0
+LOOP_TURNS_TO_REPLY = 2
+"""From a commit to the replies that follow from it: waited out, they leave in the frame of their deltas."""
 REFUSAL_DELAY_S = 0.25
 """Guessing a 128-bit secret is hopeless anyway; this keeps a broken agent from asking thousands of times a second."""
 
@@ -67,6 +69,8 @@ async def _write(socket: web.WebSocketResponse, stream: HostStream) -> None:
     """The only one who sends; a full send buffer holds it up here, and the core coalesces what waits."""
     while (message := await stream.outgoing()) is not None:
         frame, size = [message], len(message)
+        for _ in range(LOOP_TURNS_TO_REPLY):
+            await asyncio.sleep(0)
         while size < FRAME_BYTES_MAX and len(frame) < FRAME_MESSAGES_MAX and (message := stream.ready()) is not None:
             frame.append(message)
             size += len(message)
