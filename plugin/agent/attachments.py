@@ -23,6 +23,7 @@ from sdn.model.contract import (
     StatusRequest,
 )
 from sdn.model.errors import HawseError, Kind, conflict, invalid, not_found, unavailable
+from sdn.model.ids import EndpointId
 from sdn.model.resources import Endpoint, Network
 from sdn.model.stream import Attached, AttachRequest, Settled
 from sdn.reconcile.datapath import Datapath, LocalPort, Sandbox
@@ -89,7 +90,9 @@ class Attachments:
             return await self._add(request, (container, ifname), sandbox)
 
     async def _add(self, request: AddRequest, key: AttachmentKey, sandbox: Sandbox) -> AddResult:
+        made = self._wiring.made(key)
         self._wiring.expect(key, sandbox)
+        self._releases.hurry()
         try:
             pending = self._session.request(
                 lambda session, number: AttachRequest(
@@ -113,9 +116,25 @@ class Attachments:
                 late = await self._settle(pending, attached.network, request.settle_ms)
             finally:
                 self._session.forget(pending)
+        except HawseError:
+            await self._undo(key, sandbox, made)
+            raise
         finally:
             self._wiring.unexpect(key)
         return _result(attached, late)
+
+    async def _undo(self, key: AttachmentKey, sandbox: Sandbox, made: EndpointId | None) -> None:
+        """An ADD has failed, perhaps after its deltas had come and were wired (the reply was lost): nothing stays.
+
+        But what was `made` before it: an ADD that is repeated takes nothing away.
+        """
+        endpoint = self._wiring.world.local_endpoint(*key)
+        if endpoint is None or endpoint.sandbox != sandbox.cookie or endpoint.id == made:
+            return
+        self._wiring.release([endpoint], sandbox)
+        # Neither controller nor disk: the next snapshot brings it up again. What made the ADD fail matters more.
+        with contextlib.suppress(HawseError):
+            await self._releases.release([endpoint.id], "its ADD failed")
 
     async def _attached(self, pending: Pending, sandbox: Sandbox) -> Attached:
         """The controller's decision, wired: its deltas came before it, and were made real as they came."""
@@ -128,8 +147,11 @@ class Attachments:
         if not problem:
             return attached
         self._log.warning("attachment undone", endpoint=endpoint.id, container=endpoint.container, reason=problem)
+        known = self._wiring.world.endpoint(endpoint.id) is not None
         self._wiring.release([endpoint])
         await self._releases.release([endpoint.id], f"could not be wired: {problem}")
+        if not known:
+            raise unavailable(f"{endpoint.ifname} of container {endpoint.container}: {problem}", "try again")
         if endpoint.ifname in self._namespaces.interfaces(sandbox.fd):
             raise conflict(
                 f"container {endpoint.container} has an interface {endpoint.ifname} already, which Hawse did not make",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from plugin.agent.channel import Clock, wait_bounded
+from plugin.agent.channel import Cancellable, Clock, wait_bounded
 from plugin.agent.journal import Journal
 from plugin.agent.session import Pending, Session
 from sdn.model.errors import HawseError
@@ -15,6 +15,8 @@ from sdn.service.log import get_logger
 
 CONFIRM_S = 5.0
 """How long a DEL waits for the controller; then the journal's promise must do."""
+AGAIN_S = 5.0
+"""After the controller could not take a release (its disk was full for a moment) it is told again."""
 CHUNK = 100
 """Endpoints in one request: what fits the store's transactions without making one of them slow for others."""
 
@@ -26,6 +28,7 @@ class Releases:
         self._session = session
         self._journal = journal
         self._clock = clock
+        self._again: Cancellable | None = None
         self._log = get_logger("releases")
 
     async def release(self, endpoints: Sequence[EndpointId], reason: str = "") -> None:
@@ -50,7 +53,7 @@ class Releases:
             self._journal.delivered(endpoints)
 
     def replay(self) -> None:
-        """Send everything that is undelivered; a channel has just come up."""
+        """Send everything that is undelivered: a channel has just come up, or something was not taken."""
         by_reason: dict[str, list[EndpointId]] = {}
         for endpoint, reason in self._journal.pending.items():
             by_reason.setdefault(reason, []).append(endpoint)
@@ -70,7 +73,8 @@ class Releases:
                     )
                 )
             except HawseError as error:  # too many requests are open: they stay in the journal
-                self._log.warning("releases wait for the next connection", count=len(chunk), reason=error.message)
+                self._log.warning("releases wait", count=len(chunk), reason=error.message)
+                self._send_again_soon()
                 continue
             pending.reply.add_done_callback(lambda reply, chunk=chunk: self._replied(reply, chunk))  # type: ignore[misc]
             sent.append(pending)
@@ -82,3 +86,19 @@ class Releases:
             self._journal.delivered(endpoints)
         elif self._session.live:
             self._log.warning("not released by the controller", count=len(endpoints), reason=str(error))
+            self._send_again_soon()
+
+    def hurry(self) -> None:
+        """An attachment is about to be asked for: what was not taken goes before it, for it may be in its place."""
+        if self._again is not None:
+            self._again.cancel()
+            self._send_again()
+
+    def _send_again_soon(self) -> None:
+        if self._again is None:
+            self._again = self._clock.call_later(AGAIN_S, self._send_again)
+
+    def _send_again(self) -> None:
+        self._again = None
+        if self._session.live:  # else the next welcome does it
+            self.replay()

@@ -138,6 +138,13 @@ class Wiring:
                 return failure.text
         return ""
 
+    def made(self, key: AttachmentKey) -> EndpointId | None:
+        """The endpoint of that key, if its interface is there; whatever else may be wrong with it."""
+        endpoint = self.world.local_endpoint(*key)
+        if endpoint is None or not self.problem(endpoint):
+            return None if endpoint is None else endpoint.id
+        return endpoint.id if any(port.endpoint == endpoint.id for port in self.ports()) else None
+
     def other_hosts(self, network: Network) -> tuple[str, ...]:
         """The names of the other hosts that have the network."""
         unit = self.world.unit(("network", network.id))
