@@ -107,12 +107,12 @@ class Reconciler:
     # The short way --------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Read everything once, so that only differences are written; then listen for drift. Raises: OSError."""
+        """Read everything once, so that only differences are written; from before that on drift counts. Raises: OSError."""
         loop = asyncio.get_running_loop()
         self._started = True
-        self._note_survey(*await self._survey(None))
         self._full_due_s = self._clock() + self._full_read_every_s
         self._datapath.notify(lambda tenants: self._from_thread(loop, tenants))
+        self._note_survey(*await self._survey(None))
 
     def reconcile(self, dirty: Iterable[UnitKey], world: Source) -> Result:
         """Make some units so, now. Looks only at the keys that they have or had.
@@ -303,6 +303,8 @@ class Reconciler:
                 if self._drift:
                     self._drift_due_s = self._clock() + DRIFT_PAUSE_S
                 self._drift.clear()
+            if tenants and not self._pruned:  # what nobody wants yet is of no unit: only a read of everything shows it
+                tenants.add(None)
             if now_s >= self._full_due_s or None in tenants:
                 await self._repair(None, world)
             elif tenants:
