@@ -56,7 +56,8 @@ class Core:
         self._events = EventLog(store, clock)
         self._fleet = Fleet(self._ledger, self._events, options.resume_changes)
         self._desk = AgentDesk(self._ledger, self._fleet, self._events, ids, options.settle_s)
-        self._open: set[HostStream] = set()
+        self._open: dict[HostStream, None] = {}
+        """In the order in which they came, so that the same requests have the same effects in the same order."""
         self._closed = False
 
     @property
@@ -263,11 +264,14 @@ class Core:
 
     def connect(self, host: HostId) -> HostStream:
         """A new conversation with an authenticated host. Its hello supersedes the session before."""
-        stream = HostStream(host, self._desk, self._options.lag_transactions, self._open.discard)
-        self._open.add(stream)
+        stream = HostStream(host, self._desk, self._options.lag_transactions, self._ended)
+        self._open[stream] = None
         if self._closed:
             stream.refuse(unavailable("the controller is stopping", "connect again"))
         return stream
+
+    def _ended(self, stream: HostStream) -> None:
+        self._open.pop(stream, None)
 
     async def query(self, host: HostId, what: str, timeout_s: float) -> object:
         """Ask a connected agent. Raises: UNAVAILABLE (not connected, too slow); what the agent answered with."""

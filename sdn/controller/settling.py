@@ -44,7 +44,8 @@ class Settling:
 
     def __init__(self) -> None:
         self.progress: dict[HostId, Progress] = {}
-        self._waits: dict[HostId, set[Wait]] = {}
+        self._waits: dict[HostId, dict[Wait, None]] = {}
+        """In the order in which they began: who waited first is told first."""
         self._concerned: dict[Revision, tuple[tuple[Topic, ...], frozenset[HostId]]] = {}
         self._order: collections.deque[Revision] = collections.deque()
         self._oldest = Revision(0)
@@ -82,7 +83,7 @@ class Settling:
         pending = {host for host in hosts if self.applied(host) < revision}
         wait = Wait(revision, pending, done)
         for host in pending:
-            self._waits.setdefault(host, set()).add(wait)
+            self._waits.setdefault(host, {})[wait] = None
         if pending:
             wait.timer = asyncio.get_running_loop().call_later(timeout_s, self._time_up, wait)
         else:
@@ -103,7 +104,7 @@ class Settling:
     def cancel(self, wait: Wait) -> None:
         """Nobody cares any more; `done` is not called."""
         for host in wait.pending:
-            self._waits[host].discard(wait)
+            self._waits[host].pop(wait, None)
             if not self._waits[host]:
                 del self._waits[host]
         wait.pending.clear()
@@ -112,7 +113,7 @@ class Settling:
 
     def _leave(self, host: HostId, wait: Wait) -> None:
         wait.pending.discard(host)
-        self._waits[host].discard(wait)
+        self._waits[host].pop(wait, None)
         if not self._waits[host]:
             del self._waits[host]
         if not wait.pending:
