@@ -65,5 +65,5 @@ def parse_name(text: str, what: str) -> str:
             name=text,
         )
     if is_id(text):
-        raise invalid(f"{text!r} looks like an id: {article} {what} cannot have it as its name", "choose a shorter name")
+        raise invalid(f"{text!r} looks like an id: {article} {what} cannot be named so", "choose a shorter name")
     return text
