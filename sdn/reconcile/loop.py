@@ -107,7 +107,7 @@ class Reconciler:
     # The short way --------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Read everything once, so that only differences are written; from before that on drift counts. Raises: OSError."""
+        """Read everything once, so only differences are written; drift counts from before that on. Raises: OSError."""
         loop = asyncio.get_running_loop()
         self._started = True
         self._full_due_s = self._clock() + self._full_read_every_s
@@ -183,6 +183,8 @@ class Reconciler:
                 continue
             self.desired.put(unit_key, tenant_of(unit), objects)
             touched.update(objects)
+        # What could not be deleted before is tried with its unit, or nothing would say any more that it is there.
+        touched.update(key for key, (owner, _) in self._left.items() if owner in units)
         return had, broken
 
     def _leave(self, unit: UnitKey) -> None:
