@@ -98,6 +98,7 @@ class Core:
         for stream in list(self._open):
             stream.refuse(unavailable("the controller is stopping", "connect again"))
         self._events.close()
+        self._ledger.close()
         self._fleet.progressed.ring()
 
     async def _write(self, planner: Callable[[State], Plan[T]], actor: str) -> tuple[T, Revision]:

@@ -18,10 +18,12 @@ from sdn.controller.plan import Plan
 from sdn.controller.state import State
 from sdn.model.errors import HawseError, unavailable
 from sdn.model.ids import Revision
-from sdn.store.interface import CompareFailedError, Record, Store
+from sdn.store.interface import CompactedError, CompareFailedError, Record, Store
 
 T = TypeVar("T")
 AUDIT_AFTER_S = 0.001
+RESOLVE_PAUSE_S = 1.0
+"""Between two attempts to learn whether a commit was written, while the store does not even say that."""
 LOAD_ATTEMPTS = 10
 """Another controller may write between the parts of a load; ten times in a row it does not."""
 
@@ -47,6 +49,12 @@ class Ledger:
         self.listener: Listener | None = None
         self._lock = asyncio.Lock()
         self._doubtful = False
+        self._resolving: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        """Nothing more is to be learnt of the store."""
+        if self._resolving is not None:
+            self._resolving.cancel()
 
     async def write(self, planner: Callable[[State], Plan[T]], actor: str) -> tuple[T, Revision]:
         """Plan, commit, apply. Raises: what the planner raises; CONFLICT, UNAVAILABLE of the store."""
@@ -65,8 +73,7 @@ class Ledger:
 
     async def write_held(self, planner: Callable[[State], Plan[T]], actor: str) -> tuple[T, Revision]:
         """`write` for work that holds the lock already."""
-        if self._doubtful:
-            await self._reload()
+        await self._resolve()
         try:
             return await self._attempt(planner, actor)
         except CompareFailedError:  # another controller was quicker
@@ -81,8 +88,10 @@ class Ledger:
             revision = await self.store.commit(plan.transaction)
         except CompareFailedError:
             raise
-        except BaseException:
+        except BaseException as error:
             self._doubtful = True  # whether it was written is not known
+            if isinstance(error, Exception) and (self._resolving is None or self._resolving.done()):
+                self._resolving = asyncio.create_task(self._resolve_soon())
             raise
         if revision != self.state.revision + 1:  # another controller wrote what this plan did not depend on
             await self._reload()
@@ -93,6 +102,27 @@ class Ledger:
         # Once the hosts' streams have been served: it must not delay an attachment. The note in the store is the truth.
         asyncio.get_running_loop().call_later(AUDIT_AFTER_S, _audit, plan.happened, actor, revision)
         return plan.result, revision
+
+    async def _resolve_soon(self) -> None:
+        """Nobody may write for a long time: the hosts are to hear of what was written all the same."""
+        while self._doubtful:
+            try:
+                await self.exclusively(self._resolve)
+            except HawseError as error:
+                _log.warning("store.doubtful", error=error.message)
+                await asyncio.sleep(RESOLVE_PAUSE_S)
+
+    async def _resolve(self) -> None:
+        """Learn whether the commit that failed was written. To be called while nobody writes."""
+        if not self._doubtful:
+            return
+        try:
+            written = bool(await self.store.changes(self.state.revision, 1))
+        except CompactedError:
+            written = True
+        if written:
+            await self._reload()
+        self._doubtful = False
 
     async def _reload(self) -> None:
         self.state = await load_state(self.store)
