@@ -20,6 +20,6 @@ compared; then everything is removed, and nothing may be left.
 
 A failure prints its seed: `python -m tests.sim SEED` shows that world again.
 
-Limits: one controller at a time (rivals are in `tests/unit/test_controller_laws`), and the fake's kernel (that
-the real one behaves alike is the conformance kit's part). `simulation` and `virtual_loop` are an earlier, smaller one.
+Limits: one controller at a time (rivals are in `tests/unit/test_controller_laws`), and the fake's kernel (that the
+real one behaves alike is the conformance kit's part).
 """
