@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
@@ -56,6 +57,7 @@ class Core:
         self._events = EventLog(store, clock)
         self._fleet = Fleet(self._ledger, self._events, options.resume_changes)
         self._desk = AgentDesk(self._ledger, self._fleet, self._events, ids, options.settle_s)
+        self._numbers = itertools.count(1)
         self._open: dict[HostStream, None] = {}
         """In the order in which they came, so that the same requests have the same effects in the same order."""
         self._closed = False
@@ -265,7 +267,7 @@ class Core:
 
     def connect(self, host: HostId) -> HostStream:
         """A new conversation with an authenticated host. Its hello supersedes the session before."""
-        stream = HostStream(host, self._desk, self._options.lag_transactions, self._ended)
+        stream = HostStream(host, self._desk, self._options.lag_transactions, self._ended, next(self._numbers))
         self._open[stream] = None
         if self._closed:
             stream.refuse(unavailable("the controller is stopping", "connect again"))

@@ -62,6 +62,7 @@ class AgentDesk:
 
     async def _begin_session(self, stream: HostStream, message: Hello) -> None:
         host = self._host(stream.host)
+        self._fleet.check_newest(host, stream)
         vteps = (message.vtep4 and parse_address(message.vtep4), message.vtep6 and parse_address(message.vtep6))
         self._fleet.check_vteps(host, *vteps)
         actor = f"host:{host.name}"

@@ -26,6 +26,8 @@ class Fleet:
     def __init__(self, ledger: Ledger, events: EventLog, resume_changes: int) -> None:
         self.streams: dict[HostId, HostStream] = {}
         self.settling = Settling()
+        self._newest: dict[HostId, int] = {}
+        """The number of each host's newest connection that has said hello."""
         self.progressed = Bell()
         self._ledger = ledger
         self._events = events
@@ -101,6 +103,7 @@ class Fleet:
             self._revisions.pop(f"host/{host}", None)
             self._snapshots.forget(f"host/{host}")
             self.settling.forget(host)
+            self._newest.pop(host, None)
             if stream := self.streams.get(host):
                 stream.refuse(conflict("this host was forgotten", "create it again and give it a new credential"))
 
@@ -136,10 +139,20 @@ class Fleet:
 
     # --- sessions ---
 
+    def check_newest(self, host: Host, stream: HostStream) -> None:
+        """Raises: CONFLICT for a hello that a dead agent said, and that comes after its successor's."""
+        if stream.number < self._newest.get(host.id, 0):
+            raise conflict(
+                f"a newer connection of host {host.name} has said hello already",
+                "connect again, if this is not the agent of before",
+                host=host.name,
+            )
+
     def join(self, stream: HostStream) -> None:
         """The stream is the host's conversation from now on; an older one is over."""
         older = self.streams.get(stream.host)
         self.streams[stream.host] = stream
+        self._newest[stream.host] = stream.number
         if older is not None:
             older.refuse(conflict("a newer session of this host has begun", "is the agent started twice?"))
 

@@ -68,9 +68,12 @@ class Phase(enum.Enum):
 class HostStream:
     """A conversation with one agent. Transport: one task calls `receive`, one calls `outgoing`, then `closed`."""
 
-    def __init__(self, host: HostId, desk: Desk, lag_transactions: int, ended: Callable[[HostStream], None]) -> None:
-        """`ended` is called once, when the conversation is over."""
+    def __init__(
+        self, host: HostId, desk: Desk, lag_transactions: int, ended: Callable[[HostStream], None], number: int = 0
+    ) -> None:
+        """`ended` is called once, when the conversation is over. `number` rises from one connection to the next."""
         self.host = host
+        self.number = number
         self.session = 0
         self.phase = Phase.NEW
         self.box = Outbox(lag_transactions)
