@@ -161,7 +161,8 @@ def test_a_port_that_nobody_programmed_may_send_nothing(tenant: Tenant) -> None:
     assert tenant.rise(before, expected) == expected
     control = udp4(ALICE, BOB, b"after mallory")
     tenant.taps["hwvalice"].send(control)
-    assert bob.until(lambda frame: frame == control, "the control frame") == [control]
+    # The bridge's own kernel may speak meanwhile (MLD of the gateway's groups, from before the port's flags were set).
+    assert [frame for frame in bob.until(lambda frame: frame == control, "the control frame") if frame in frames] == []
 
 
 def test_a_port_may_send_from_the_moment_it_is_written_until_it_is_deleted(tenant: Tenant) -> None:
