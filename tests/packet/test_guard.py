@@ -21,6 +21,7 @@ from plugin.datapath.bridge.guard_elements import elements_of
 from plugin.datapath.bridge.guard_table import ARRIVAL_CAUSES, FRAME_CAUSES, VERSION, port_text
 from plugin.kernel import namespace
 from plugin.kernel.nftables import Element, Family, Nftables, add_elements, delete_elements, run_libnftables
+from sdn.model.address import mac_bytes
 from sdn.model.errors import HawseError
 from tests.packet.frames import Station, arp_request, forgeries, is_answer, solicitation, udp4, udp6
 from tests.packet.namespaces import Tap, TestNamespace, namespaces
@@ -123,6 +124,11 @@ def empty() -> Iterator[tuple[TestNamespace, TenantGuard]]:
         guard.close()
 
 
+def heard(frames: list[bytes]) -> list[bytes]:
+    """Without what the bridge's own kernel says (MLD of the gateway's groups): no port's flags keep that back."""
+    return [frame for frame in frames if frame[6:12] != mac_bytes(GATEWAY.mac)]
+
+
 def test_every_cause_of_a_frame_has_a_forgery() -> None:
     assert {case.cause for case in CASES} == set(FRAME_CAUSES)
 
@@ -136,7 +142,7 @@ def test_a_forged_frame_dies_by_name_and_its_twin_passes(tenant: Tenant, case: A
     control = udp4(ALICE, BOB, f"control of {case.name}".encode())
     alice.send(case.frame)
     alice.send(control)
-    arrived = bob.until(lambda frame: frame == control, "the control frame")
+    arrived = heard(bob.until(lambda frame: frame == control, "the control frame"))
     assert arrived == [control], "nothing but the control frame reaches the victim"
     assert tenant.rise(before, {(VNI, case.cause): 1}) == {(VNI, case.cause): 1}
     before = tenant.counts()
@@ -161,8 +167,7 @@ def test_a_port_that_nobody_programmed_may_send_nothing(tenant: Tenant) -> None:
     assert tenant.rise(before, expected) == expected
     control = udp4(ALICE, BOB, b"after mallory")
     tenant.taps["hwvalice"].send(control)
-    # The bridge's own kernel may speak meanwhile (MLD of the gateway's groups, from before the port's flags were set).
-    assert [frame for frame in bob.until(lambda frame: frame == control, "the control frame") if frame in frames] == []
+    assert heard(bob.until(lambda frame: frame == control, "the control frame")) == [control]
 
 
 def test_a_port_may_send_from_the_moment_it_is_written_until_it_is_deleted(tenant: Tenant) -> None:
