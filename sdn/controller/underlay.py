@@ -18,6 +18,11 @@ def _known(state: State) -> list[Host]:
     return [host for host in state.hosts.values() if host.mtu_bytes]
 
 
+def _carries(host: Host) -> int:
+    """The largest MTU in bytes that a network may have on this host."""
+    return host.mtu_bytes - underlay_overhead_bytes(host.vtep4, host.vtep6)
+
+
 def default_mtu(state: State) -> int:
     """The smallest underlay MTU of the known hosts (1500 if none), less what VXLAN costs the dearest of them."""
     hosts = _known(state)
@@ -43,18 +48,18 @@ def check_mtu(state: State, mtu_bytes: int, name: str) -> int:
             f"use {MTU_MIN_BYTES} to {65_535 - VXLAN_OVERHEAD_BYTES[6]}",
             mtu_bytes=mtu_bytes,
         )
-    for host in sorted(_known(state), key=lambda host: host.mtu_bytes):
-        limit = host.mtu_bytes - underlay_overhead_bytes(host.vtep4, host.vtep6)
-        if mtu_bytes > limit:
-            raise invalid(
-                f"an MTU of {mtu_bytes} for network {name} is more than host {host.name} can carry: its underlay has "
-                f"{host.mtu_bytes}, less {host.mtu_bytes - limit} for VXLAN is {limit}",
-                f"use {limit} or less, or raise the underlay's MTU",
-                mtu_bytes=mtu_bytes,
-                limit_bytes=limit,
-                host=host.name,
-                underlay_mtu_bytes=host.mtu_bytes,
-            )
+    carried = [(_carries(host), host.name, host) for host in _known(state)]
+    limit, _, host = min(carried, key=lambda one: one[:2], default=(mtu_bytes, "", None))
+    if host is not None and mtu_bytes > limit:
+        raise invalid(
+            f"an MTU of {mtu_bytes} for network {name} is more than host {host.name} can carry: its underlay has "
+            f"{host.mtu_bytes}, less {host.mtu_bytes - limit} for VXLAN is {limit}",
+            f"use {limit} or less, or raise the underlay's MTU",
+            mtu_bytes=mtu_bytes,
+            limit_bytes=limit,
+            host=host.name,
+            underlay_mtu_bytes=host.mtu_bytes,
+        )
     return mtu_bytes
 
 

@@ -137,6 +137,9 @@ async def test_mtu_follows_the_underlay(site: Site) -> None:
     assert "less 70 for VXLAN is 1530" in str(error)
     assert error.facts["host"] == "h2"
     await refused(Kind.INVALID, mtu("aaaaa", 1279))
+    await site.agent("h0", mtu_bytes=1580)
+    error = await refused(Kind.INVALID, mtu("aaaaa", 1535))
+    assert (error.facts["host"], error.facts["limit_bytes"]) == ("h0", 1530), "of equals, the first by name is told"
 
 
 async def test_put_network(site: Site) -> None:
