@@ -28,6 +28,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
+    RouterAlert,
 )
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
@@ -89,6 +90,16 @@ def arp_request(me: Station, target: str) -> bytes:
 def solicitation(me: Station, target: str) -> bytes:
     """An honest question for an IPv6 address."""
     return bytes(_multicast_ns(me, target) / ICMPv6ND_NS(tgt=target) / ICMPv6NDOptSrcLLAddr(lladdr=me.mac))
+
+
+def listener_report(me: Station) -> bytes:
+    """An honest MLD report, as every kernel with an IPv6 address says it by itself."""
+    return bytes(
+        Ether(src=me.mac, dst="33:33:00:00:00:16")
+        / IPv6(src=me.fe80, dst="ff02::16", hlim=1)
+        / IPv6ExtHdrHopByHop(options=[RouterAlert()])
+        / ICMPv6MLReport2()
+    )
 
 
 def is_answer(question: bytes, frame: bytes) -> bool:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, UDP
-from scapy.layers.l2 import Ether
+from scapy.layers.inet6 import ICMPv6MLReport2, ICMPv6ND_NS
+from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
 
 from plugin.datapath.bridge.datapath import BridgeDatapath
-from plugin.datapath.bridge.objects import port_name
-from plugin.kernel import route
+from plugin.datapath.bridge.objects import bridge_name, port_name
+from plugin.kernel import namespace, route
 from plugin.kernel.netlink import NetlinkSocket
 from sdn.model.address import link_local
 from sdn.model.resources import Endpoint, Subnet
@@ -43,7 +47,12 @@ UNDERLAYS = {"ipv4": (True, False), "ipv6": (False, True), "both": (True, True)}
 
 def ping(inside: TestNamespace, address: str, *options: str) -> bool:
     """Whether the first echo request is answered within a second."""
-    command = ["nsenter", f"--net=/run/netns/{inside.name}", "ping", "-c1", "-W1", *options, address]
+    return ping_from(Path("/run/netns") / inside.name, address, *options)
+
+
+def ping_from(place: Path, address: str, *options: str) -> bool:
+    """The same, from wherever a namespace is pinned."""
+    command = ["nsenter", f"--net={place}", "ping", "-c1", "-W1", *options, address]
     return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
 
 
@@ -70,6 +79,53 @@ async def test_two_containers_of_one_host_reach_each_other_and_their_gateway(sit
         assert not ping(a, "10.1.0.77")
         assert not ping(a, "fd00:1::77")
         expect_quiet(agent, "after traffic")
+
+
+def ear(ns_fd: int) -> socket.socket:
+    """Of every frame at every interface of a namespace, from now on."""
+    made = namespace.socket_in(ns_fd, socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.htons(3))
+    made.settimeout(5)
+    return made
+
+
+async def test_the_gateway_reaches_containers_and_no_container_hears_what_it_says_to_a_group(site: BridgeSite) -> None:
+    """From the network's creation on: its ARP question, neighbour solicitation and MLD reports go to the proxy alone."""
+    containers = {site.container(A): plain(A), site.container(B): plain(B)}
+    bridge = bridge_name(BLUE_NET.vni)
+    with contextlib.ExitStack() as stack:
+        ears = [stack.enter_context(ear(container.fd)) for container in containers]
+        agent = stack.enter_context(contextlib.closing(Agent(site, ALONE)))
+        await agent.start(ALONE)
+        gateway = namespace.open_pinned(site.tenant(BLUE.id))
+        assert gateway is not None
+        stack.callback(os.close, gateway)
+        own = stack.enter_context(ear(gateway))
+        for address in [address for addresses in containers.values() for address in addresses]:
+            assert ping_from(site.tenant(BLUE.id), address), address
+        enter = ["nsenter", f"--net={site.tenant(BLUE.id)}", "ip", "address"]
+        for verb in ("add", "delete"):  # a group more, which the kernel reports at once, and one less
+            subprocess.run([*enter, verb, "fd00:1::77/64", "dev", bridge], check=True, timeout=10)
+        said = set[type]()
+        while said != {ARP, ICMPv6ND_NS, ICMPv6MLReport2}:
+            frame, (ifname, *_) = own.recvfrom(2048)
+            if ifname == bridge and frame[0] & 1:
+                said |= {kind for kind in (ARP, ICMPv6ND_NS, ICMPv6MLReport2) if kind in Ether(frame)}
+        for container, heard in zip(containers, ears, strict=True):
+            assert ping(container, "10.1.0.1")
+            assert [Ether(frame).summary() for frame in came_in(heard) if frame[0] & 1] == []
+
+
+def came_in(heard: socket.socket) -> list[bytes]:
+    """What another has sent, up to now; there must be something."""
+    frames = []
+    heard.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            frame, (ifname, _, kind, *_) = heard.recvfrom(2048)
+            if ifname != "lo" and kind < socket.PACKET_OUTGOING:
+                frames.append(frame)
+    assert frames
+    return frames
 
 
 async def test_drops_are_told_by_tenant_and_network(site: BridgeSite) -> None:

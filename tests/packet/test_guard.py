@@ -6,6 +6,7 @@ frame meets the guard in the bridge, and the VXLAN device's proxy answers ARP an
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import socket
@@ -21,9 +22,8 @@ from plugin.datapath.bridge.guard_elements import elements_of
 from plugin.datapath.bridge.guard_table import ARRIVAL_CAUSES, FRAME_CAUSES, VERSION, port_text
 from plugin.kernel import namespace
 from plugin.kernel.nftables import Element, Family, Nftables, add_elements, delete_elements, run_libnftables
-from sdn.model.address import mac_bytes
 from sdn.model.errors import HawseError
-from tests.packet.frames import Station, arp_request, forgeries, is_answer, solicitation, udp4, udp6
+from tests.packet.frames import Station, arp_request, forgeries, is_answer, listener_report, solicitation, udp4, udp6
 from tests.packet.namespaces import Tap, TestNamespace, namespaces
 
 pytestmark = pytest.mark.root
@@ -124,11 +124,6 @@ def empty() -> Iterator[tuple[TestNamespace, TenantGuard]]:
         guard.close()
 
 
-def heard(frames: list[bytes]) -> list[bytes]:
-    """Without what the bridge's own kernel says (MLD of the gateway's groups): no port's flags keep that back."""
-    return [frame for frame in frames if frame[6:12] != mac_bytes(GATEWAY.mac)]
-
-
 def test_every_cause_of_a_frame_has_a_forgery() -> None:
     assert {case.cause for case in CASES} == set(FRAME_CAUSES)
 
@@ -142,7 +137,7 @@ def test_a_forged_frame_dies_by_name_and_its_twin_passes(tenant: Tenant, case: A
     control = udp4(ALICE, BOB, f"control of {case.name}".encode())
     alice.send(case.frame)
     alice.send(control)
-    arrived = heard(bob.until(lambda frame: frame == control, "the control frame"))
+    arrived = bob.until(lambda frame: frame == control, "the control frame")
     assert arrived == [control], "nothing but the control frame reaches the victim"
     assert tenant.rise(before, {(VNI, case.cause): 1}) == {(VNI, case.cause): 1}
     before = tenant.counts()
@@ -167,7 +162,7 @@ def test_a_port_that_nobody_programmed_may_send_nothing(tenant: Tenant) -> None:
     assert tenant.rise(before, expected) == expected
     control = udp4(ALICE, BOB, b"after mallory")
     tenant.taps["hwvalice"].send(control)
-    assert heard(bob.until(lambda frame: frame == control, "the control frame")) == [control]
+    assert bob.until(lambda frame: frame == control, "the control frame") == [control]
 
 
 def test_a_port_may_send_from_the_moment_it_is_written_until_it_is_deleted(tenant: Tenant) -> None:
@@ -227,6 +222,23 @@ def test_the_gateway_answers_ping(tenant: Tenant, family: int) -> None:
     alice.send(echo_request(family))
     alice.until(lambda frame: b"ping the gateway" in frame, "the echo reply")
     assert tenant.counts() == before
+
+
+def test_what_the_bridge_says_to_a_group_reaches_no_container(tenant: Tenant) -> None:
+    """The gateway's questions and reports go to the carrier, which answers them; what it says to one station arrives."""
+    questions = [arp_request(GATEWAY, BOB.ip4), solicitation(GATEWAY, BOB.ip6), listener_report(GATEWAY)]
+    control = udp4(GATEWAY, BOB, b"from the gateway")
+    bob = tenant.taps["hwvbob"]
+    bob.drain()
+    before = tenant.counts()
+    with contextlib.closing(Tap(tenant.inside, f"hwb{VNI}")) as bridge:
+        for question in questions:
+            bridge.send(question)
+        for question in questions[:2]:
+            bridge.until(lambda frame, asked=question: is_answer(asked, frame), "the carrier's answer")  # type: ignore[misc]
+        bridge.send(control)
+    assert bob.until(lambda frame: frame == control, "the control frame") == [control]
+    assert tenant.counts() == before, "it is no drop of a container"
 
 
 def later_fragments() -> Iterator[Any]:

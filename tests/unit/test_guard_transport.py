@@ -186,7 +186,9 @@ def test_a_counter_says_its_network_and_cause(cause: str, vni: int) -> None:
 
 
 def test_every_cause_ends_in_a_drop_that_is_counted() -> None:
+    own_frames = 'oifname "hwv*" @ll,7,1 1 drop'  # of no container, so of no cause
     rules = [line.strip() for line in guard_text({}).splitlines()]
+    rules.remove(own_frames)
     drops = [line for line in rules if line.endswith("drop") and not line.startswith("type")]
     assert len(drops) > 2 * len(FRAME_CAUSES)
     assert all(line.startswith("counter name") for line in drops)

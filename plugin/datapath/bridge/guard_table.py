@@ -12,12 +12,18 @@ place, so a fragment header with another extension behind it is refused (`ip6-ex
 the transport header of later IPv6 fragments from the network header, so nothing may be concluded from it. Later
 fragments pass: without a first one they come to nothing.
 
+What the bridge's device itself says to a group (the gateway's ARP question and neighbour solicitation, MLD reports) the
+kernel hands to every port, whatever the port's flags say. No container needs it: the carrier's proxy answers the
+gateway as it answers everybody. `own-frames` keeps it from the container ports; what the bridge says to one station
+(`announce`) passes. It is no frame of a container, so no cause counts it.
+
 Fields are written raw where one set serves several of them: @ll,48,48 is the Ethernet source, @nh,64,128 the IPv6
 source, @nh,64,48 the ARP sender's MAC, @th,64,128 the ND target, @th,192,16 type and length of the first ND option and
 @th,208,48 its MAC, @ll,7,1 the bit that makes a destination a broadcast or a multicast. Raw fields have one type each,
 named ones would need a set per field (and nft 1.0.6 knows no ND target).
 
-Sources: RFC 826, 4861, 5227, 6980, 7112; nft(8); linux/Documentation/networking/vxlan.rst for `proxy`.
+Sources: RFC 826, 4861, 5227, 6980, 7112; nft(8); linux/Documentation/networking/vxlan.rst for `proxy`; br_flood() of
+the kernel for the flags that it ignores.
 """
 
 from __future__ import annotations
@@ -156,6 +162,10 @@ _FRAMES: Final = """
   chain frames {
     type filter hook prerouting priority -200; policy accept;
     iifname "hwv*" goto port-frame
+  }
+  chain own-frames {
+    type filter hook output priority filter; policy accept;
+    oifname "hwv*" @ll,7,1 1 drop
   }
 """
 
