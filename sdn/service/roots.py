@@ -37,6 +37,31 @@ class Root(NamedTuple):
         return self.run / "agent.sock"
 
     @property
+    def runtime_socket(self) -> Path:
+        """The runtime's local protocol (mode 0600)."""
+        return self.run / "runtime.sock"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        """The supervisor, for the runtime's daemon alone (mode 0600)."""
+        return self.run / "supervisor.sock"
+
+    @property
+    def containers(self) -> Path:
+        """A directory for each container of this host, by id."""
+        return self.state / "containers"
+
+    @property
+    def images(self) -> Path:
+        """Images and their layers."""
+        return self.state / "images"
+
+    @property
+    def volumes(self) -> Path:
+        """Named volumes."""
+        return self.state / "volumes"
+
+    @property
     def client_file(self) -> Path:
         """Where the controller of this root is: `{"controller": URL}`."""
         return self.run / "client.json"
@@ -80,7 +105,7 @@ class Root(NamedTuple):
 
         Raises: INVALID (path too long), DENIED, UNAVAILABLE (a read-only or full disk …).
         """
-        for socket_path in (self.controller_socket, self.agent_socket):
+        for socket_path in (self.controller_socket, self.supervisor_socket):
             check_socket_path(socket_path)
         for directory in (self.run, self.state):
             try:
