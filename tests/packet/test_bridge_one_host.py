@@ -89,7 +89,7 @@ def ear(ns_fd: int) -> socket.socket:
 
 
 async def test_the_gateway_reaches_containers_and_no_container_hears_what_it_says_to_a_group(site: BridgeSite) -> None:
-    """From the network's creation on: its ARP question, neighbour solicitation and MLD reports go to the proxy alone."""
+    """From the network's creation on: its ARP questions, solicitations and MLD reports go to the proxy alone."""
     containers = {site.container(A): plain(A), site.container(B): plain(B)}
     bridge = bridge_name(BLUE_NET.vni)
     with contextlib.ExitStack() as stack:
@@ -102,9 +102,7 @@ async def test_the_gateway_reaches_containers_and_no_container_hears_what_it_say
         own = stack.enter_context(ear(gateway))
         for address in [address for addresses in containers.values() for address in addresses]:
             assert ping_from(site.tenant(BLUE.id), address), address
-        enter = ["nsenter", f"--net={site.tenant(BLUE.id)}", "ip", "address"]
-        for verb in ("add", "delete"):  # a group more, which the kernel reports at once, and one less
-            subprocess.run([*enter, verb, "fd00:1::77/64", "dev", bridge], check=True, timeout=10)
+        join_group(site.tenant(BLUE.id), bridge)
         said = set[type]()
         while said != {ARP, ICMPv6ND_NS, ICMPv6MLReport2}:
             frame, (ifname, *_) = own.recvfrom(2048)
@@ -113,6 +111,12 @@ async def test_the_gateway_reaches_containers_and_no_container_hears_what_it_say
         for container, heard in zip(containers, ears, strict=True):
             assert ping(container, "10.1.0.1")
             assert [Ether(frame).summary() for frame in came_in(heard) if frame[0] & 1] == []
+
+
+def join_group(place: Path, device: str) -> None:
+    """By an address more, which has a group of its own; the kernel reports it at once."""
+    command = ["nsenter", f"--net={place}", "ip", "address", "add", "fd00:1::77/64", "dev", device]
+    subprocess.run(command, check=True, timeout=10)
 
 
 def came_in(heard: socket.socket) -> list[bytes]:

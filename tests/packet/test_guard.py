@@ -225,7 +225,7 @@ def test_the_gateway_answers_ping(tenant: Tenant, family: int) -> None:
 
 
 def test_what_the_bridge_says_to_a_group_reaches_no_container(tenant: Tenant) -> None:
-    """The gateway's questions and reports go to the carrier, which answers them; what it says to one station arrives."""
+    """The gateway's questions and reports go to the carrier, which answers; what it says to one station arrives."""
     questions = [arp_request(GATEWAY, BOB.ip4), solicitation(GATEWAY, BOB.ip6), listener_report(GATEWAY)]
     control = udp4(GATEWAY, BOB, b"from the gateway")
     bob = tenant.taps["hwvbob"]
