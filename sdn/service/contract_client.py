@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,8 @@ from sdn.service.framing import LENGTH, MESSAGE_BYTES_MAX, frame
 from sdn.service.roots import check_socket_path
 
 TIMEOUT_S = 30.0
+DESCRIPTORS_MAX = 8
+"""With one frame: an attached container has four."""
 
 
 def request(
@@ -58,15 +61,68 @@ class Connection:
 
     def request(self, message: Mapping[str, Any], fd: int | None = None) -> dict[str, Any]:
         """Send one request and read its reply; see the module's `request`."""
-        data = frame(json.dumps(message).encode())
+        result, descriptors = self.exchange(message, fd)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return result
+
+    def exchange(self, message: Mapping[str, Any], fd: int | None = None) -> tuple[dict[str, Any], list[int]]:
+        """As `request`, with the descriptors that came with the reply, which are the caller's from then on."""
+        self._send(message, fd)
+        reply, descriptors = self._next()
         try:
+            return _result(reply), descriptors
+        except HawseError:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+
+    def converse(
+        self, message: Mapping[str, Any], fd: int | None = None
+    ) -> Generator[dict[str, Any], None, dict[str, Any]]:
+        """Send one request and yield the items of its reply as they come, without a bound in time.
+
+        Returns the result (what `yield from` gives). Raises: as `request`.
+        """
+        self._send(message, fd)
+        self._socket.settimeout(None)
+        try:
+            while True:
+                reply, descriptors = self._next()
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                if not isinstance(reply, dict) or "item" not in reply:
+                    return _result(reply)
+                yield reply["item"]
+        finally:
+            self._socket.settimeout(self._timeout_s)
+
+    def _send(self, message: Mapping[str, Any], fd: int | None) -> None:
+        data = frame(json.dumps(message).encode())
+        with self._explained():
             sent = self._send_first(data, fd)
             if sent < len(data):
                 self._socket.sendall(data[sent:])
-            (length,) = LENGTH.unpack(self._receive(LENGTH.size))
-            if length > MESSAGE_BYTES_MAX:
-                raise HawseError(Kind.INTERNAL, f"a reply of {length} bytes came from {self._path}")
-            reply = json.loads(self._receive(length))
+
+    def _next(self) -> tuple[Any, list[int]]:
+        """The next frame, and what came with it."""
+        descriptors: list[int] = []
+        try:
+            with self._explained():
+                (length,) = LENGTH.unpack(self._receive(LENGTH.size, descriptors))
+                if length > MESSAGE_BYTES_MAX:
+                    raise HawseError(Kind.INTERNAL, f"a reply of {length} bytes came from {self._path}")
+                return json.loads(self._receive(length, descriptors)), descriptors
+        except BaseException:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+
+    @contextlib.contextmanager
+    def _explained(self) -> Generator[None, None, None]:
+        """What goes wrong on the socket, as a sentence."""
+        try:
+            yield
         except TimeoutError:
             raise unavailable(
                 f"no answer on {self._path} within {self._timeout_s:g} s", "look at the daemon's log", socket=self._path
@@ -75,7 +131,6 @@ class Connection:
             raise unavailable(
                 f"the conversation on {self._path} broke: {error}", "look at the daemon's log and try again"
             ) from None
-        return _result(reply)
 
     def _send_first(self, data: bytes, fd: int | None) -> int:
         if fd is None:
@@ -83,10 +138,14 @@ class Connection:
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))
         return self._socket.sendmsg([data], [rights])
 
-    def _receive(self, count: int) -> bytes:
+    def _receive(self, count: int, descriptors: list[int]) -> bytes:
+        """Exactly so many bytes; descriptors that come beside them are added to the list."""
         parts = bytearray()
         while len(parts) < count:
-            part = self._socket.recv(count - len(parts))
+            part, received, _, _ = socket.recv_fds(
+                self._socket, count - len(parts), DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC
+            )
+            descriptors += received
             if not part:
                 raise ConnectionResetError("the daemon closed it")
             parts += part

@@ -1,4 +1,7 @@
-"""The one server of local sockets: frames in, frames out, with a descriptor beside a request where one came.
+"""The one server of local sockets: frames in, frames out, descriptors beside both.
+
+A handler answers with one frame, or with a stream of them: items, then a result. A stream has no bound in time (it is
+somebody's wait, or somebody who follows events); it ends when the client hangs up.
 
 Raw sockets and `add_reader`: asyncio's own streams cannot receive descriptors. Header and body are read by two
 `recvmsg` calls of exactly their size, so that a descriptor can only belong to the frame whose first byte it came with.
@@ -12,7 +15,7 @@ import contextlib
 import dataclasses
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,25 @@ from sdn.service.framing import LENGTH, MESSAGE_BYTES_MAX, frame
 from sdn.service.log import get_logger, one_line
 from sdn.service.roots import check_socket_path
 
-Handler = Callable[[bytes, "int | None"], Awaitable[bytes]]
-"""(payload, descriptor or None) -> the reply's payload. The descriptor is closed by the server when it returns."""
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """A frame with descriptors, which the server closes once they are sent."""
+
+    payload: bytes
+    descriptors: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        """Let go of the descriptors."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+Frames = AsyncGenerator["bytes | Answer", None]
+"""A stream: `item_reply`s, then one `result_reply` or `error_reply`. Closed (`aclose`) when the client hangs up."""
+
+Handler = Callable[[bytes, "int | None"], Awaitable["bytes | Answer | Frames"]]
+"""(payload, descriptor or None) -> the reply. The descriptor is closed by the server when the last frame is sent."""
 
 ANCILLARY_BYTES = socket.CMSG_SPACE(4 * array.array("i").itemsize)
 """Room for a few descriptors, so that a second one is seen and refused and not silently cut off."""
@@ -44,6 +64,11 @@ class Limits:
 def result_reply(result: Any) -> bytes:
     """A reply's payload, of a result."""
     return encode_json({"result": result})
+
+
+def item_reply(item: Any) -> bytes:
+    """A stream's payload, of one item of several before the result."""
+    return encode_json({"item": item})
 
 
 def error_reply(error: HawseError | ContractError) -> bytes:
@@ -108,6 +133,8 @@ class ContractServer:
             self._listener = None
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
+        for connection in self._connections:
+            connection.end_stream()
         tasks = [connection.task for connection in self._connections if connection.task is not None]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self._limits.close_s)
@@ -134,6 +161,12 @@ class _Connection:
         self._descriptors: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
+        self._streaming = False
+
+    def end_stream(self) -> None:
+        """A stream has no end of its own to wait for."""
+        if self._streaming and self.task is not None:
+            self.task.cancel()
 
     def listen(self) -> None:
         """Read the next frame."""
@@ -219,7 +252,10 @@ class _Connection:
     async def _serve(self, payload: bytes) -> None:
         try:
             reply = await self._handle(payload)
-            await self._send(frame(reply))
+            if isinstance(reply, bytes | Answer):
+                await self._send(reply)
+            else:
+                await self._send_stream(reply)
         except (OSError, TimeoutError):  # the client is gone or does not read; what it asked for is done all the same
             self.close()
         except asyncio.CancelledError:
@@ -228,8 +264,10 @@ class _Connection:
         else:
             self.task = None
             self.listen()
+        finally:
+            self._close_descriptors()
 
-    async def _handle(self, payload: bytes) -> bytes:
+    async def _handle(self, payload: bytes) -> bytes | Answer | Frames:
         descriptor = self._descriptors[0] if self._descriptors else None
         try:
             async with asyncio.timeout(self._limits.handle_s):
@@ -243,16 +281,80 @@ class _Connection:
                 )
             )
         except Exception as error:  # noqa: BLE001 a fault of ours in one request must not end the daemon, nor hide
-            get_logger("contract").error("internal error", reason=one_line(error))
-            return error_reply(HawseError(Kind.INTERNAL, f"internal error: {type(error).__name__}", hint="see the log"))
-        finally:
-            self._close_descriptors()
+            return _internal_error(error)
 
-    async def _send(self, data: bytes) -> None:
+    async def _send_stream(self, frames: Frames) -> None:
+        """Frame by frame; a client that hangs up, or says more before the end, ends it."""
+        task = asyncio.current_task()
+        assert task is not None
+        hung_up = False
+
+        def spoke() -> None:
+            nonlocal hung_up
+            hung_up = True
+            self._loop.remove_reader(self._socket.fileno())
+            task.cancel()
+
+        self._loop.add_reader(self._socket.fileno(), spoke)
+        self._streaming = True
         try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(data):
+            async with contextlib.aclosing(frames):
+                await self._send_frames(frames)
+        except asyncio.CancelledError:
+            if hung_up:
+                task.uncancel()
+                raise ConnectionResetError from None
+            raise
+        finally:
+            self._streaming = False
+            if not hung_up:
+                self._loop.remove_reader(self._socket.fileno())
+
+    async def _send_frames(self, frames: Frames) -> None:
+        while True:
+            try:
+                reply = await anext(frames)
+            except StopAsyncIteration:
+                return
+            except HawseError as error:
+                reply = error_reply(error)
+            except Exception as error:  # noqa: BLE001 as for one reply
+                reply = _internal_error(error)
+            await self._send(reply)
+
+    async def _send(self, reply: bytes | Answer) -> None:
+        """Send a frame; its descriptors go with the first byte. Raises: OSError, TimeoutError (nobody reads)."""
+        answer = reply if isinstance(reply, Answer) else Answer(reply)
+        data = memoryview(frame(answer.payload))
+        try:
+            sent = self._send_first(data, answer.descriptors)
+            if sent == len(data):
+                return
             async with asyncio.timeout(self._limits.receive_s):
-                await self._loop.sock_sendall(self._socket, memoryview(data)[sent:])
+                while not sent:
+                    await self._writable()
+                    sent = self._send_first(data, answer.descriptors)
+                await self._loop.sock_sendall(self._socket, data[sent:])
+        finally:
+            answer.close()
+
+    def _send_first(self, data: memoryview, descriptors: tuple[int, ...]) -> int:
+        """What goes at once; the descriptors go with the first byte, so they went where this is not 0."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        try:
+            return self._socket.sendmsg([data], rights)
+        except BlockingIOError:
+            return 0
+
+    async def _writable(self) -> None:
+        ready = asyncio.Event()
+        self._loop.add_writer(self._socket.fileno(), ready.set)
+        try:
+            await ready.wait()
+        finally:
+            self._loop.remove_writer(self._socket.fileno())
+
+
+def _internal_error(error: Exception) -> bytes:
+    get_logger("contract").error("internal error", reason=one_line(error))
+    return error_reply(HawseError(Kind.INTERNAL, f"internal error: {type(error).__name__}", hint="see the log"))
