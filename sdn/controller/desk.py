@@ -185,7 +185,7 @@ class AgentDesk:
         """Free the VNIs of removed networks that no host can have any more."""
         while self._ledger.state.held:
             freed, _ = await self._ledger.write(
-                lambda state: release_vnis(state, self._fleet.settling.applied, "controller"), "controller"
+                lambda state: release_vnis(state, self._fleet.settling.removed, "controller"), "controller"
             )
             if not freed:
                 return

@@ -26,7 +26,8 @@ class VniRecord(Value, frozen=True, kw_only=True):
     """Who has, or had, a VNI. `hosts`: every host that ever had the network.
 
     With `removed` the network is gone, and the VNI is held back until each of the hosts has applied the revision at
-    which this record was modified, or was forgotten: a partitioned host must not inject into another tenant.
+    which this record was modified, without a failure, or was forgotten: a host that still has the network must not
+    inject into another tenant's.
     """
 
     network: NetworkId

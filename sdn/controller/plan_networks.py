@@ -136,13 +136,16 @@ def delete_network(state: State, network: Network, actor: str) -> Plan[Network]:
     return draft.plan(network)
 
 
-def release_vnis(state: State, applied: Callable[[HostId], Revision], actor: str) -> Plan[int]:
-    """Free the VNIs whose removal every host that had them has applied, or that was forgotten; how many."""
+def release_vnis(state: State, removed: Callable[[HostId, NetworkId, Revision], bool], actor: str) -> Plan[int]:
+    """Free the VNIs of networks that each host that had them has removed, or was forgotten; how many.
+
+    `removed`: whether a host has removed a network, which went at that revision.
+    """
     draft = Draft(state, actor)
     freed = 0
     for vni in sorted(state.held):
-        removed = state.revision_of("vni", str(vni))
-        waiting = [host for host in state.vnis[vni].hosts if host in state.hosts and applied(host) < removed]
+        gone, record = state.revision_of("vni", str(vni)), state.vnis[vni]
+        waiting = any(host in state.hosts and not removed(host, record.network, gone) for host in record.hosts)
         if not waiting and freed < VNIS_RELEASED_MAX:
             draft.unchanged("vni", str(vni))
             draft.delete(keys.vni(vni))

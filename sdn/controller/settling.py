@@ -11,7 +11,9 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from sdn.controller.effects import Topic
-from sdn.model.ids import HostId, Revision
+from sdn.model.ids import HostId, NetworkId, Revision
+from sdn.reconcile.failures import LEFTOVER
+from sdn.reconcile.unit import key_text
 
 REVISIONS_KEPT = 4096
 """For how many of the last revisions the hosts concerned are known; an older one is taken to concern every host."""
@@ -66,6 +68,15 @@ class Settling:
         """The revision that a host has attempted."""
         progress = self.progress.get(host)
         return progress.applied if progress else Revision(0)
+
+    def removed(self, host: HostId, network: NetworkId, revision: Revision) -> bool:
+        """Whether a host has attempted the removal of a network, at `revision`, and nothing says that it failed.
+
+        What an agent that restarted since cannot remove it reports as of no unit: that may be of this network.
+        """
+        progress = self.progress.get(host, Progress())
+        failed = {key_text(("network", network)), key_text(LEFTOVER)} & progress.failures.keys()
+        return progress.applied >= revision and not failed
 
     def report(self, host: HostId, revision: Revision, failures: dict[str, str]) -> None:
         """All up to `revision` was attempted on the host. Reports of one session never go back."""

@@ -9,6 +9,8 @@ from sdn.controller.specs import NetworkSpec, SubnetSpec, TenantSpec
 from sdn.model.address import parse_prefix
 from sdn.model.errors import Kind
 from sdn.model.ids import Revision
+from sdn.reconcile.failures import LEFTOVER
+from sdn.reconcile.unit import key_text
 from tests.unit.controller_harness import Site, refused
 
 
@@ -250,6 +252,26 @@ async def test_a_vni_is_held_back_until_every_host_that_had_it_has_applied_the_r
     await refused(Kind.EXHAUSTED, site.network("x", "10.3.0.0/24"))
     await away.report()
     assert site.core.state.networks[await site.network("x", "10.3.0.0/24")].vni == 1
+
+
+@pytest.mark.parametrize("left", ["its own", "of no unit"])
+async def test_a_vni_is_held_back_while_a_host_reports_that_the_removal_failed(left: str) -> None:
+    site = await Site(Options(vni_first=5, vni_last=5)).start()
+    id_ = await site.network("one")
+    agent, other = await site.agent("h1"), await site.agent("h2")
+    for host in (agent, other):
+        await host.detach((await host.attach("c", "one")).id)
+    await site.core.delete_network("one", "test")
+    await other.take()
+    await other.report(failures={"network/another": "no", "endpoint/e": "no"})  # of what else may fail there
+    await agent.take()
+    unit = f"network/{id_}" if left == "its own" else key_text(LEFTOVER)  # an agent that restarted knows no better
+    await agent.report(failures={unit: "cannot remove hwx5: the device is busy"})
+    assert "held back" in str(await refused(Kind.EXHAUSTED, site.network("two")))
+    await agent.hello(resume=True)
+    assert "held back" in str(await refused(Kind.EXHAUSTED, site.network("two")))
+    await agent.report()
+    await site.network("two")
 
 
 async def test_a_forgotten_host_holds_no_vni_back() -> None:
