@@ -76,7 +76,7 @@ class AgentDesk:
         if not kept:  # the agent has nothing now: there is nothing that it could drop
             has, messages = {}, [entry for entry in messages if entry.revision is not None]
         stream.begin(host.session)
-        self._fleet.join(stream)
+        self._fleet.join(stream, kept)
         revision = self._ledger.state.revision
         stream.box.begin(has, synced)
         stream.reply(Welcome(host=host.id, name=host.name, session=host.session, revision=revision, resumed=kept))

@@ -148,13 +148,18 @@ class Fleet:
                 host=host.name,
             )
 
-    def join(self, stream: HostStream) -> None:
-        """The stream is the host's conversation from now on; an older one is over."""
+    def join(self, stream: HostStream, resumed: bool) -> None:
+        """The stream is the host's conversation from now on; an older one is over.
+
+        Not `resumed`: the host has nothing until it says that it has applied the snapshot.
+        """
         older = self.streams.get(stream.host)
         self.streams[stream.host] = stream
         self._newest[stream.host] = stream.number
         if older is not None:
             older.refuse(conflict("a newer session of this host has begun", "is the agent started twice?"))
+        if not resumed:
+            self.settling.anew(stream.host)
 
     def leave(self, stream: HostStream) -> None:
         """The stream is over."""

@@ -1,6 +1,7 @@
 """Who has attempted which revision, and who waits for it.
 
-The reports of the agents are soft state: after a restart each host's first report says it again.
+The reports of the agents are soft state: after a restart, the controller's or the agent's, each host's first report
+says it again. A session that resumes goes on from what the one before has said.
 """
 
 from __future__ import annotations
@@ -83,6 +84,10 @@ class Settling:
         self.progress[host] = Progress(revision, failures)
         for wait in [wait for wait in self._waits.get(host, ()) if wait.revision <= revision]:
             self._leave(host, wait)
+
+    def anew(self, host: HostId) -> None:
+        """A session has begun with nothing: what an earlier one said counts no more, and whoever waits goes on to."""
+        self.progress.pop(host, None)
 
     def wait(
         self, revision: Revision, hosts: Iterable[HostId], timeout_s: float, done: Callable[[list[HostId]], None]

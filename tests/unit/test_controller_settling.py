@@ -127,6 +127,42 @@ async def test_a_revision_of_before_the_restart_concerns_everybody(site: Site) -
     assert [host.state for host in await site.core.wait_settled(revision, 0)] == [Step.APPLIED]
 
 
+async def test_what_a_host_had_applied_counts_no_more_once_it_begins_anew(site: Site) -> None:
+    """Its agent restarted, or the machine did: it may have nothing, until it says that it applied the snapshot."""
+    agent, other = await site.agent("h1"), await site.agent("h2")
+    for one in (agent, other):
+        await one.attach("c")
+    await agent.take()
+    for one in (agent, other):
+        await one.report()
+    revision = site.core.revision
+
+    async def states() -> list[Step | None]:
+        return [host.state for host in await site.core.wait_settled(Revision(revision), 0)]
+
+    await other.hello(resume=True)
+    assert await states() == [Step.APPLIED, Step.APPLIED], "who goes on has lost nothing"
+    await other.hello()
+    assert await states() == [Step.APPLIED, Step.LATE]
+
+
+async def test_an_attachment_that_is_asked_for_again_waits_for_who_began_anew(site: Site) -> None:
+    agent, other = await site.agent("h1"), await site.agent("h2")
+    await other.attach("c")
+    await agent.attach("c1")
+    await other.take()
+    await other.report()
+    await agent.take()
+    other.stream.closed()
+    await other.hello()
+    agent.inbox.clear()
+    await agent.attach("c1")
+    assert settled(agent) == []
+    await other.report()
+    await agent.take()
+    assert [message.late for message in settled(agent)] == [()]
+
+
 async def test_a_host_cannot_report_what_has_not_happened(site: Site) -> None:
     agent = await site.agent("h1")
     await agent.report(10_000)
