@@ -1,0 +1,1 @@
+"""Images: what containers are made of, kept below `<state>/images`."""
