@@ -161,7 +161,8 @@ class _Building:
     def _start_containers(self) -> None:
         for container in self._topology.containers:
             log = self._directory.log(container.name)
-            self._processes[container.name] = start(self._directory, container.name, container.command, log)
+            command = container.workload.command or ("sleep", "infinity")
+            self._processes[container.name] = start(self._directory, container.name, command, log)
         for host in self._topology.hosts:
             here = {
                 container.name: {

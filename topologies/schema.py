@@ -28,6 +28,7 @@ from topologies.values import (
     Topology,
     Underlay,
 )
+from topologies.workload import WORKLOAD_FIELDS, parse_workload
 
 TOP = ("name", "underlay", "hosts", "tenants", "networks", "containers", "expect")
 RESERVED = ("controller", "underlay", "ns", "log")
@@ -37,7 +38,6 @@ CONTAINERS_MAX = 1000
 MTU_MAX_BYTES = 65535
 """A veth's."""
 IFNAME_BYTES_MAX = 15
-COMMAND = ("sleep", "infinity")
 HOST_OFFSET = 11
 """The first host's underlay address is the prefix's eleventh; the controller has the first."""
 
@@ -240,7 +240,7 @@ def _containers(
     taken: dict[tuple[str, str], str] = {}
     for name, at in places.items():
         _check_name(at, name, "container", host_names)
-        fields = at.fields(("host", "networks", "command"))
+        fields = at.fields(("host", "networks", *WORKLOAD_FIELDS))
         if "host" not in fields and len(hosts) > 1:
             raise at.refuse("a container needs a host", allowed=host_names)
         host = fields["host"].choice("host", host_names) if "host" in fields else host_names[0]
@@ -250,8 +250,8 @@ def _containers(
                 other = taken.setdefault((attachment.network, value), name) if value else name
                 if other != name:
                     raise fields["networks"].refuse(f"{value} in {attachment.network} is {other}'s already")
-        command = tuple(item.text() for item in fields["command"].items()) if "command" in fields else COMMAND
-        containers.append(ContainerSpec(name=name, host=host, attachments=attachments, command=command))
+        workload = parse_workload(fields)
+        containers.append(ContainerSpec(name=name, host=host, attachments=attachments, workload=workload))
     return tuple(containers)
 
 

@@ -9,6 +9,8 @@ import dataclasses
 import enum
 from typing import assert_never
 
+from sdn.model.container import MountSpec, Restart
+
 DEFAULT_TENANT = "default"
 UNDERLAY_PREFIX4 = "100.64.0.0/24"
 """Shared address space (RFC 6598): neither a pool of ours nor what people type into a topology."""
@@ -120,13 +122,51 @@ class AttachmentSpec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSource:
+    """An image that has to be brought along: `path` as the file has it, relative to the file's directory.
+
+    `root`: it is a root file system (None: what is found at the path decides). `name`: `repository:tag` for one that
+    has none. `line`: of the file.
+    """
+
+    path: str
+    name: str
+    root: bool | None
+    line: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What runs in a container. `image` None: the pseudo-image `host`. Empty, 0: as the image says, no limit.
+
+    Of `mounts` the paths of the host are as the file has them, relative to its directory; `line` is where they stand.
+    """
+
+    image: ImageSource | None = None
+    command: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    user: str = ""
+    workdir: str = ""
+    memory_bytes: int = 0
+    cpus: float = 0.0
+    pids: int = 0
+    mounts: tuple[MountSpec, ...] = ()
+    line: int = 0
+    read_only: bool = False
+    init: bool = False
+    restart: Restart = Restart.NO
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
-    """One container: a namespace with a process in it."""
+    """One container: where it is, what it is attached to, what runs in it."""
 
     name: str
     host: str
     attachments: tuple[AttachmentSpec, ...]
-    command: tuple[str, ...]
+    workload: Workload = Workload()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

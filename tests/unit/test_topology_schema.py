@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import topologies
+from sdn.model.container import MountKind, MountSpec, Restart
 from sdn.model.errors import HawseError, Kind
 from topologies.schema import load_topology, parse_topology
-from topologies.values import Lie, Protocol
+from topologies.values import ImageSource, Lie, Protocol, Workload
+from topologies.workload import parse_size
 
 SHIPPED = sorted(Path(topologies.__path__[0]).glob("*.yaml"))
 
@@ -140,6 +142,33 @@ MISTAKES = [
     ("hosts: [h1, h2]", "hosts: []", 2, "from 1 to 64 hosts", ""),
     ("name: lab", "underlay: {prefix4: 10.0.0.0/30}", 1, "fewer than the 128", ""),
     ("name: lab", "underlay: {prefix4: 'fd00::/64'}", 1, "not an IPv4 prefix", ""),
+    ("b: {host: h2, ", "b: {host: h2, imge: host, ", 9, "'imge'", "did you mean 'image'?"),
+    ("b: {host: h2, ", "b: {host: h2, image: {}, ", 9, "neither load nor import", "{load: web.tar}"),
+    ("b: {host: h2, ", "b: {host: h2, image: {load: a, import: b}, ", 9, "both load and import", ""),
+    ("b: {host: h2, ", "b: {host: h2, image: {loda: a}, ", 9, "'loda'", "did you mean 'load'?"),
+    ("b: {host: h2, ", "b: {host: h2, image: '', ", 9, "is not an image", ""),
+    ("b: {host: h2, ", "b: {host: h2, command: [''], ", 9, "cannot begin with an empty word", ""),
+    ("b: {host: h2, ", 'b: {host: h2, command: [a, "b\\0"], ', 9, "zero byte", ""),
+    ("b: {host: h2, ", "b: {host: h2, env: [A], ", 9, "'A' is not a variable", "write A=VALUE"),
+    ("b: {host: h2, ", "b: {host: h2, env: {1A: x}, ", 9, "'1A' is not a variable's name", ""),
+    ("b: {host: h2, ", "b: {host: h2, env: {A: [x]}, ", 9, "a text is expected", ""),
+    ("b: {host: h2, ", "b: {host: h2, workdir: srv, ", 9, "'srv' is not an absolute path", ""),
+    ("b: {host: h2, ", "b: {host: h2, memory: 5M, ", 9, "from 6M to 1024T", "not even a process starts"),
+    ("b: {host: h2, ", "b: {host: h2, memory: 9999T, ", 9, "from 6M to 1024T", "no limit"),
+    ("b: {host: h2, ", "b: {host: h2, memory: 64 MX, ", 9, "'64 MX' is not a size", "write it as 64M"),
+    ("b: {host: h2, ", "b: {host: h2, cpus: 0, ", 9, "not a number of processors from 0.01 to 4096", "write 0.5"),
+    ("b: {host: h2, ", "b: {host: h2, cpus: .nan, ", 9, "not a number of processors", ""),
+    ("b: {host: h2, ", "b: {host: h2, pids: 0, ", 9, "whole number from 1 to 4194304", ""),
+    ("b: {host: h2, ", "b: {host: h2, read_only: maybe, ", 9, "neither true nor false", ""),
+    ("b: {host: h2, ", "b: {host: h2, restart: allways, ", 9, "'allways'", "did you mean 'always'?"),
+    ("b: {host: h2, ", "b: {host: h2, volumes: data, ", 9, "'data' is not a volume", "SOURCE:/TARGET"),
+    ("b: {host: h2, ", "b: {host: h2, volumes: 'data:srv', ", 9, "'srv' is not an absolute path", ""),
+    ("b: {host: h2, ", "b: {host: h2, volumes: 'data:/srv:rx', ", 9, "no mode 'rx'", "did you mean"),
+    ("b: {host: h2, ", "b: {host: h2, volumes: '.d:/srv', ", 9, "neither a path nor a volume's name", "write ./"),
+    ("b: {host: h2, ", "b: {host: h2, volumes: ['d:/srv', 'e:/srv'], ", 9, "at /srv already", ""),
+    ("b: {host: h2, ", "b: {host: h2, volumes: {source: d}, ", 9, "needs a target", ""),
+    ("b: {host: h2, ", "b: {host: h2, volumes: {target: /d}, ", 9, "has a source or is a tmpfs", ""),
+    ("b: {host: h2, ", "b: {host: h2, volumes: {target: /d, tmpfs: lots}, ", 9, "'lots' is not a size", ""),
 ]  # fmt: skip
 
 
@@ -154,6 +183,57 @@ def test_a_mistake_is_answered_with_file_line_and_what_is_allowed(
     assert says in error.message
     assert hints in str(error)
     assert "\n" not in str(error)
+
+
+def workload(text: str) -> Workload:
+    """What is made of the keys of one container."""
+    return parse_topology(f"hosts: h1\ncontainers:\n  c: {{{text}}}\n", "f.yaml").containers[0].workload
+
+
+def test_a_container_that_says_nothing_has_the_hosts_programs_and_no_limits() -> None:
+    assert workload("") == workload("image: host") == Workload()
+
+
+def test_images_are_loaded_imported_or_found_out() -> None:
+    assert workload("image: ./web.tar").image == ImageSource(path="./web.tar", name="", root=None, line=3)
+    assert workload("image: {load: a/web.tar.zst, name: 'web:1'}").image == ImageSource(
+        path="a/web.tar.zst", name="web:1", root=False, line=3
+    )
+    assert workload("image: {import: rootfs}").image == ImageSource(path="rootfs", name="", root=True, line=3)
+
+
+def test_limits_environment_and_volumes() -> None:
+    limited = workload("memory: 1.5G, cpus: 0.5, pids: 20, user: 'nobody:33', workdir: /srv, restart: on-failure")
+    assert (limited.memory_bytes, limited.cpus, limited.pids) == (3 << 29, 0.5, 20)
+    assert (limited.user, limited.workdir, limited.restart) == ("nobody:33", "/srv", Restart.ON_FAILURE)
+    assert workload("env: {A: 1, B: 'x=y', C: }").env == ("A=1", "B=x=y", "C=")
+    assert workload("env: [A=1, B=]").env == workload("env: {A: 1, B: ''}").env == ("A=1", "B=")
+    assert workload("command: [sh, -c, 'echo $A']").command == ("sh", "-c", "echo $A")
+    assert workload("command: ls").command == ("ls",)
+    mounts = workload("volumes: ['data:/data', './x:/x:ro', {tmpfs: 8M, target: /t}, {source: /y, target: /y}]").mounts
+    assert mounts == (
+        MountSpec(kind=MountKind.VOLUME, source="data", target="/data"),
+        MountSpec(kind=MountKind.BIND, source="./x", target="/x", read_only=True),
+        MountSpec(kind=MountKind.TMPFS, target="/t", size_bytes=8 << 20),
+        MountSpec(kind=MountKind.BIND, source="/y", target="/y"),
+    )
+    bold = workload("read_only: true, init: yes, cap_add: NET_ADMIN, cap_drop: [CHOWN, KILL]")
+    assert (bold.read_only, bold.init, bold.cap_add, bold.cap_drop) == (True, True, ("NET_ADMIN",), ("CHOWN", "KILL"))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("6M", 6 << 20),
+        ("6291456", 6 << 20),
+        ("6144k", 6 << 20),
+        ("6144 KiB", 6 << 20),
+        ("0.5g", 1 << 29),
+        ("1TB", 1 << 40),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
 
 
 def test_equal_static_addresses_in_one_network_are_refused_in_two_tenants_not() -> None:
@@ -201,8 +281,11 @@ def test_any_text_is_parsed_or_refused_with_a_place(text: str) -> None:
 
 
 def _documents() -> st.SearchStrategy[object]:
-    keys = st.sampled_from(["name", "hosts", "networks", "containers", "expect", "h1", "mtu", "ip", "host", "from"])
-    leaves = st.sampled_from(["h1", "web", "10.1.0.0/24", "auto", 5, True, None, "a", "ping"])
+    keys = st.sampled_from([
+        "name", "hosts", "networks", "containers", "expect", "h1", "mtu", "ip", "host", "from", "image", "env",
+        "memory", "volumes", "load", "target", "tmpfs",
+    ])  # fmt: skip
+    leaves = st.sampled_from(["h1", "web", "10.1.0.0/24", "auto", 5, True, None, "a", "ping", "a:/b", "64M", "A=1"])
     return st.recursive(
         leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4), max_leaves=20
     )
