@@ -99,10 +99,58 @@ COMMANDS: tuple[Command, ...] = (
         "hawse endpoint inspect blue/db              # by tenant/name, name or id",
     ),
     _command(
+        "run", "make a container and start it", "sdn.cli.container_run", "run",
+        "hawse run --rm -it alpine sh",
+        "hawse run -d --name db --network blue/web --ip 10.1.0.50 -v data:/var/lib/db db:16",
+        "hawse run -d --network web --network back:eth1 --memory 256m --cpus 0.5 --restart on-failure:3 api",
+        "cat list | hawse run --rm -i host sort       # the machine's own programs",
+    ),
+    _command(
+        "ps", "list containers", "sdn.cli.container", "ps",
+        "hawse ps -a --label tier=1",
+        "hawse ps -aq                                # ids alone",
+    ),
+    _command("inspect", "show all of containers", "sdn.cli.container", "inspect", "hawse inspect db -o json"),
+    _command(
+        "exec", "run another process in a container", "sdn.cli.container_exec", "execute",
+        "hawse exec -it db sh",
+        "hawse exec -u postgres -e LANG=C db psql -l",
+    ),
+    _command(
+        "logs", "show what a container has written", "sdn.cli.container_logs", "logs",
+        "hawse logs -f --tail 20 db",
+        "hawse logs --since 10m -t db",
+    ),
+    _command(
+        "start", "start containers that are there", "sdn.cli.container", "start",
+        "hawse start db api",
+        "hawse start -ai shell                       # in the foreground; attaches to one that runs",
+    ),
+    _command(
+        "stop", "stop containers: their stop signal, then SIGKILL", "sdn.cli.container", "stop",
+        "hawse stop -t 30 db",
+    ),
+    _command("restart", "stop containers and start them", "sdn.cli.container", "restart", "hawse restart db"),
+    _command("kill", "send a signal to containers", "sdn.cli.container", "kill", "hawse kill -s HUP db"),
+    _command(
+        "rm", "remove containers with what they wrote", "sdn.cli.container", "rm",
+        "hawse rm db",
+        "hawse rm -f db api                          # though they run",
+    ),
+    _command("wait", "wait until containers have ended", "sdn.cli.container", "wait", "hawse wait job"),
+    _command("pause", "freeze containers", "sdn.cli.container", "pause", "hawse pause db"),
+    _command("unpause", "let them go on", "sdn.cli.container", "unpause", "hawse unpause db"),
+    _command("top", "show a container's processes", "sdn.cli.container_usage", "top", "hawse top db"),
+    _command(
+        "stats", "show what containers use", "sdn.cli.container_usage", "stats",
+        "hawse stats --no-stream db api",
+    ),
+    _command(
         "events", "show what happened, and follow it", "sdn.cli.events", "events",
         "hawse events                                # from now on",
         "hawse events --since 0 --no-follow          # all that is kept",
         "hawse events --since 42.0 -o json           # after an event, by its id",
+        "hawse events --containers --since 10m       # this host's containers instead",
     ),
     _command("drops", "show what the guard dropped, by cause", "sdn.cli.drops", "drops", "hawse drops h1"),
     _lab(

@@ -25,11 +25,20 @@ def events_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since", default=None, metavar="REVISION", help="what came after a revision or an event's id (default: now)"
     )
+    parser.add_argument(
+        "--containers",
+        action="store_true",
+        help="instead: what happens to this host's containers; --since is a time then, as of 'hawse logs'",
+    )
     parser.add_argument("--no-follow", dest="follow", action="store_false", help="end after what is there")
 
 
 def events(args: argparse.Namespace) -> int:
     """Print events, a line each."""
+    if args.containers:
+        from sdn.cli.container_events import container_events  # another daemon's
+
+        return container_events(args)
     for event in _followed(args) if args.follow else client_of(args).events(since=args.since or "0", follow=False):
         print(json.dumps(event, ensure_ascii=False) if args.output == "json" else _line(event), flush=True)
     return Exit.OK

@@ -25,7 +25,8 @@ SYNONYMS = {
     "disconnect": "detach", "join": "attach", "start": "up", "stop": "down", "new": "create", "get": "inspect",
     "destroy": "rm", "describe": "inspect", "networks": "network", "net": "network", "hosts": "host", "node": "host",
     "endpoints": "endpoint", "tenants": "tenant", "labs": "lab", "drop": "drops", "event": "events",
-    "nodes": "host", "ps": "ls", "run": "up", "log": "events", "logs": "events",
+    "nodes": "host", "ps": "ls", "run": "up", "log": "logs",
+    "execute": "exec", "shell": "exec", "containers": "ps", "resume": "unpause", "usage": "stats",
 }  # fmt: skip
 """Words that people bring along from other tools."""
 

@@ -97,6 +97,32 @@ class Connection:
         finally:
             self._socket.settimeout(self._timeout_s)
 
+    def begin(self, message: Mapping[str, Any], fd: int | None = None) -> None:
+        """Send one request, for `finish`: who waits for more than its reply polls `fileno` meanwhile."""
+        self._send(message, fd)
+
+    def fileno(self) -> int:
+        """The socket's descriptor; readable once there is a reply or nobody to give one."""
+        return self._socket.fileno()
+
+    def answered(self) -> bool:
+        """Whether a readable connection has a reply, and not just ended."""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
+
+    def finish(self) -> dict[str, Any]:
+        """The reply to what `begin` sent, without a bound in time. Raises: as `request`."""
+        self._socket.settimeout(None)
+        try:
+            reply, descriptors = self._next()
+        finally:
+            self._socket.settimeout(self._timeout_s)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return _result(reply)
+
     def _send(self, message: Mapping[str, Any], fd: int | None) -> None:
         data = frame(json.dumps(message).encode())
         with self._explained():
