@@ -1,0 +1,188 @@
+"""A container's first process, from clone3 to execve: a copy of the supervisor that turns into the container.
+
+In its namespaces already, it prepares everything, waits for GO while the network is attached, and then gives up its
+rights: identity, capabilities, no_new_privs, seccomp (as late as can be), execve. `entry` does the same for a process
+that joins a running container; what both need is here.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import fcntl
+import os
+import stat
+import struct
+
+from runtime.supervisor import channel, command, identity, init, mounts, terminal
+from runtime.supervisor.failure import failed
+from runtime.syscall import (
+    CLONE_NEWCGROUP,
+    PR_SET_DUMPABLE,
+    PR_SET_NO_NEW_PRIVS,
+    clone_child,
+    close_range,
+    join_new_session_keyring,
+    prctl,
+    seccomp,
+    unshare,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from runtime.plan import LaunchPlan, ProcessPlan
+    from runtime.supervisor.identity import Identity
+
+_SIOCSIFFLAGS = 0x8914
+_LOOPBACK_UP = struct.pack("<16sh22x", b"lo", 1)
+
+
+class Inheritance:
+    """What a process gets from the supervisor by the clone. `stdio`: three descriptors, -1 is /dev/null.
+
+    `procs_fds`: `cgroup.procs` files that it has to write itself into. `filter_bytes`: of seccomp, b"" is none.
+    `template`: see `stage`.
+    """
+
+    __slots__ = ("channel_fd", "filter_bytes", "procs_fds", "stdio", "template")
+
+    def __init__(
+        self,
+        channel_fd: int,
+        stdio: tuple[int, int, int] | None,
+        procs_fds: tuple[int, ...],
+        filter_bytes: bytes,
+        template: str,
+    ) -> None:
+        self.channel_fd = channel_fd
+        self.stdio = stdio or (-1, -1, -1)
+        self.procs_fds = procs_fds
+        self.filter_bytes = filter_bytes
+        self.template = template
+
+
+def run(plan: LaunchPlan, inheritance: Inheritance, *, cgroup_view: bool) -> NoReturn:
+    """Be the container's first process. Never returns: what fails is told through the channel."""
+    try:
+        _run(plan, inheritance, cgroup_view)
+    except BaseException as error:  # noqa: BLE001 - this is the whole life of a process: nothing may get out of it
+        channel.report(error)
+    finally:
+        os._exit(127)
+
+
+def _run(plan: LaunchPlan, inheritance: Inheritance, cgroup_view: bool) -> None:
+    process = plan["process"]
+    prctl(PR_SET_DUMPABLE, 0)
+    enter_cgroups(inheritance.procs_fds)
+    unshare(CLONE_NEWCGROUP)  # after entering: its root is where this process is
+    take_descriptors(inheritance)
+    mounts.build(plan, inheritance.template, cgroup_view)
+    _socket.sethostname(plan["hostname"])
+    _raise_loopback()
+    who, path, values, master = prepare_process(process, console=True)
+    if plan["root"]["read_only"]:
+        mounts.seal()
+    channel.tell(channel.READY, master)
+    if master >= 0:
+        os.close(master)
+    channel.wait_for_go()
+    give_up_rights(process, who, inheritance.filter_bytes)
+    if plan["init"]:
+        child = clone_child()
+        if child:
+            init.stand(child)
+    execute(process, path, values, inheritance.filter_bytes)
+
+
+def enter_cgroups(procs_fds: tuple[int, ...]) -> None:
+    try:
+        for fd in procs_fds:
+            os.write(fd, b"0")
+    except OSError as error:
+        raise failed("cgroup", "entering the container's cgroup failed", error) from error
+
+
+def take_descriptors(inheritance: Inheritance, kept_fd: int = -1) -> None:
+    """Standard streams to 0, 1, 2, the channel to 3, `kept_fd` to 4, and nothing else of the supervisor's."""
+    for target, fd in enumerate(inheritance.stdio):
+        if fd >= 0:
+            os.dup2(fd, target)
+        else:
+            null = os.open(f"{inheritance.template}/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(null, target)
+            os.close(null)
+    if kept_fd == channel.CHILD_FD or inheritance.channel_fd == channel.CHILD_FD + 1:
+        kept_fd, inheritance.channel_fd = os.dup(kept_fd), os.dup(inheritance.channel_fd)
+    os.dup2(inheritance.channel_fd, channel.CHILD_FD, inheritable=False)
+    first = channel.CHILD_FD + 1
+    if kept_fd >= 0:
+        os.dup2(kept_fd, first, inheritable=False)
+        first += 1
+    close_range(first)
+
+
+def prepare_process(process: ProcessPlan, *, console: bool) -> tuple[Identity, str, dict[str, str], int]:
+    """All that needs the container's files: who it is, its directory, command, environment, terminal (or -1)."""
+    os.umask(0o022)
+    _join_keyring()
+    who = identity.look_up(process["user"])
+    values = command.environment(process, who.home)
+    command.change_directory(process["cwd"])
+    path = command.find(process["argv"], values)
+    command.set_limits(process["rlimits"])
+    if process["tty"] is not None:
+        return who, path, values, terminal.open_terminal(process["tty"], who.uid, console=console)
+    for fd in (0, 1, 2):
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):  # so that a user who is not root can open /dev/stdout
+            os.fchown(fd, who.uid, who.gid)
+    return who, path, values, -1
+
+
+def give_up_rights(process: ProcessPlan, who: Identity, filter_bytes: bytes) -> None:
+    """Become the container's user. Without no_new_privs the filter has to be loaded while that is still allowed."""
+    if process["no_new_privileges"]:
+        identity.assume(who, identity.bits_of(process["capabilities"]))
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+    else:
+        bits = identity.bits_of(process["capabilities"])
+        _load(filter_bytes)
+        identity.assume(who, bits)
+
+
+def execute(process: ProcessPlan, path: str, values: dict[str, str], filter_bytes: bytes) -> NoReturn:
+    """The last steps, in the very process that becomes the command."""
+    os.setsid()
+    if process["tty"] is not None:
+        terminal.become_controlling()
+    for number in init.SIGNALS:
+        if _signal.getsignal(number) not in (_signal.SIG_DFL, None):
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    if process["no_new_privileges"]:
+        _load(filter_bytes)
+    command.execute(path, process["argv"], values)
+
+
+def _load(filter_bytes: bytes) -> None:
+    if filter_bytes:
+        try:
+            seccomp(filter_bytes)
+        except OSError as error:
+            raise failed("seccomp", "loading the seccomp filter failed", error) from error
+
+
+def _join_keyring() -> None:
+    """Keys of the host's session are not the container's; a kernel without keyrings has none."""
+    try:
+        join_new_session_keyring()
+    except OSError:
+        return
+
+
+def _raise_loopback() -> None:
+    fd = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM).detach()
+    fcntl.ioctl(fd, _SIOCSIFFLAGS, _LOOPBACK_UP)
+    os.close(fd)
