@@ -94,7 +94,7 @@ def _checked(result: int, function: object, arguments: object) -> int:
 
 def _function(name: str, *argtypes: Any) -> Any:
     """A function of libc that raises. Each caller has its own object, since the prototypes of syscall(2) differ."""
-    function = _libc[name]
+    function: Any = _libc[name]
     function.argtypes = argtypes
     function.restype = _long
     function.errcheck = _checked

@@ -7,14 +7,13 @@ that joins a running container; what both need is here.
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import fcntl
 import os
 import stat
 import struct
 
-from runtime.supervisor import channel, command, identity, init, mounts, terminal
+from runtime.supervisor import channel, command, identity, init, mounts, signals, terminal
 from runtime.supervisor.failure import failed
 from runtime.syscall import (
     CLONE_NEWCGROUP,
@@ -150,6 +149,7 @@ def give_up_rights(process: ProcessPlan, who: Identity, filter_bytes: bytes) -> 
         bits = identity.bits_of(process["capabilities"])
         _load(filter_bytes)
         identity.assume(who, bits)
+    prctl(PR_SET_DUMPABLE, 0)  # becoming another user has set it anew
 
 
 def execute(process: ProcessPlan, path: str, values: dict[str, str], filter_bytes: bytes) -> NoReturn:
@@ -157,10 +157,7 @@ def execute(process: ProcessPlan, path: str, values: dict[str, str], filter_byte
     os.setsid()
     if process["tty"] is not None:
         terminal.become_controlling()
-    for number in init.SIGNALS:
-        if _signal.getsignal(number) not in (_signal.SIG_DFL, None):
-            _signal.signal(number, _signal.SIG_DFL)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    signals.reset()
     if process["no_new_privileges"]:
         _load(filter_bytes)
     command.execute(path, process["argv"], values)

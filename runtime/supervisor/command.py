@@ -110,7 +110,6 @@ def _kind_of(path: str) -> str:
     except OSError:
         head = b""
     if head[:4] == b"\x7fELF" and len(head) == 20:
-        order: "str" = "big" if head[5] == 2 else "little"
-        machine = int.from_bytes(head[18:20], "big" if order == "big" else "little")
+        machine = int.from_bytes(head[18:20], "big" if head[5] == 2 else "little")
         return f"is a program for another kind of machine (ELF machine {machine}, this is {os.uname().machine})"
     return "is neither a program nor a script with a #! line"

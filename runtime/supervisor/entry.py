@@ -1,9 +1,9 @@
 """A process that joins a running container: from clone3 to execve.
 
 Two processes. The first, a child of the supervisor that the container cannot see (its pid namespace is the host's),
-joins the namespaces, does all that needs rights and files, and gives its rights up. It then clones a sibling, born in the
-container's pid namespace and child of the supervisor, which only has execve left to do: a process of the container that
-looked into it would find no right that it lacks itself.
+joins the namespaces, does all that needs rights and files, and gives its rights up. It then clones a sibling, born in
+the container's pid namespace and child of the supervisor, which only has execve left to do: a process of the container
+that looked into it would find no right that it lacks itself.
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ def _run(pidfd: int, process: ProcessPlan, inheritance: Inheritance) -> None:
     os.close(container)
     who, path, values, master = child.prepare_process(process, console=False)
     child.give_up_rights(process, who, inheritance.filter_bytes)
-    prctl(PR_SET_DUMPABLE, 0)  # becoming another user has set it anew
     try:
         sibling = clone_sibling()
     except OSError as error:

@@ -7,18 +7,16 @@ dumped or traced, and has the container's rights and no more.
 
 from __future__ import annotations
 
-import _signal
 import os
 
+from runtime.supervisor import signals
 from runtime.syscall import PR_SET_NAME, close_range, fill_memory, prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-SIGNALS = _signal.valid_signals()
 _NAME = b"init\0"
-_NOT_PASSED_ON = (_signal.SIGTTIN, _signal.SIGTTOU)
 
 
 def stand(child: int) -> NoReturn:
@@ -26,10 +24,10 @@ def stand(child: int) -> NoReturn:
     close_range(0)
     _take_name()
     while True:
-        number = _signal.sigwait(SIGNALS)
-        if number == _signal.SIGCHLD:
+        number, child_ended, of_terminal = signals.wait()
+        if child_ended:
             _reap(child)
-        elif number not in _NOT_PASSED_ON:
+        elif not of_terminal:
             try:
                 os.kill(child, number)
             except ProcessLookupError:

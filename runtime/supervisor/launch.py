@@ -11,12 +11,10 @@ fails meanwhile is told by `go`. A process that is not wanted after all is ended
 
 from __future__ import annotations
 
-import _signal
 import os
 
-from runtime.supervisor import channel, child, entry, stage
+from runtime.supervisor import channel, child, entry, signals, stage
 from runtime.supervisor.failure import LaunchError, failed
-from runtime.supervisor.init import SIGNALS
 from runtime.syscall import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, clone3
 
 TYPE_CHECKING = False
@@ -78,10 +76,7 @@ def go(launched: Launched) -> None:
     gate = launched.gate
     assert gate is not None, "go is said once"
     try:
-        try:
-            gate.send(channel.GO)
-        except BrokenPipeError:
-            pass  # it has given up, and its last words are to be read
+        _say_go(gate)
         _, launched.terminal = channel.receive(gate)
         _wait_for_exec(gate)
     except LaunchError:
@@ -134,10 +129,7 @@ def execute(
 
 def abandon(launched: Launched) -> None:
     """Kill and reap it, close what it has. In a container all its processes die with the first."""
-    try:
-        _signal.pidfd_send_signal(launched.pidfd, _signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    signals.kill(launched.pidfd)
     _reap(launched.pidfd)
     for fd in (launched.netns_fd, launched.terminal):
         if fd >= 0:
@@ -159,16 +151,23 @@ def start_time(pid: int) -> int:
 
 def _clone(namespaces: int, v2_fd: int) -> Launched | None:
     """None in the new process, which has all signals blocked: until execve it is a copy of us, with our handlers."""
-    mask = _signal.pthread_sigmask(_signal.SIG_SETMASK, SIGNALS)
+    mask = signals.block()
     try:
         pid, pidfd = clone3(namespaces, v2_fd)
     except OSError as error:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+        signals.restore(mask)
         raise failed("clone", "making the process failed", error) from error
     if pid == 0:
         return None
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    signals.restore(mask)
     return Launched(pid, pidfd)
+
+
+def _say_go(gate: _socket.socket) -> None:
+    try:
+        gate.send(channel.GO)
+    except BrokenPipeError:
+        return  # it has given up, and its last words are to be read
 
 
 def _wait_for_exec(gate: _socket.socket) -> None:
@@ -180,8 +179,9 @@ def _reap(pidfd: int) -> None:
     try:
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     except ChildProcessError:
-        pass  # somebody has: a bug elsewhere, but nothing is left
-    os.close(pidfd)
+        return  # somebody else has: nothing is left
+    finally:
+        os.close(pidfd)
 
 
 def _filter(path: str) -> bytes:

@@ -1,8 +1,8 @@
 """A container's file systems, made by its first process in its own mount namespace, before anything of it runs.
 
-Every target that the image or the user names is opened inside the root (openat2, RESOLVE_IN_ROOT) and the mount attached
-to that descriptor: no symbolic link of the image, and none that another container makes meanwhile in a shared volume,
-leads out. Nothing of it lets device nodes work but `/dev` itself, which is read-only: CAP_MKNOD is worth nothing.
+Every target that the image or the user names is opened inside the root (openat2, RESOLVE_IN_ROOT) and the mount
+attached to that descriptor: no symbolic link of the image, and none that another container makes meanwhile in a shared
+volume, leads out. Nothing of it lets device nodes work but `/dev` itself, which is read-only: CAP_MKNOD is worth nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from runtime.syscall import (
     MS_NOSUID,
     MS_PRIVATE,
     MS_RDONLY,
-    MS_REC,
     MS_REMOUNT,
     OPEN_TREE_CLONE,
     RESOLVE_IN_ROOT,

@@ -50,7 +50,7 @@ def enter(template: str) -> None:
 
     For the first line of a program: what it executed comes here a second time, and goes on. Raises OSError.
     """
-    global directory  # noqa: PLW0603 - see `directory`
+    global directory
     prepared = os.path.isdir(f"{template}/root")
     if not prepared:
         unshare(CLONE_NEWNS)

@@ -1,0 +1,49 @@
+"""Signals by the interpreter's own half of `signal`: the other half makes an enumeration of every number it returns.
+
+A process between clone3 and execve is a copy of the supervisor, with its handlers: signals are blocked from before the
+clone (`block`) until its dispositions are the default ones (`reset`).
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterable
+else:
+    import _signal as signal
+
+_ALL = tuple(int(number) for number in signal.valid_signals())
+_CHILD = int(signal.SIGCHLD)
+_OF_TERMINALS = (int(signal.SIGTTIN), int(signal.SIGTTOU))
+
+
+def block() -> Iterable[int]:
+    """Block all: what was blocked before, for `restore`."""
+    return signal.pthread_sigmask(signal.SIG_SETMASK, _ALL)
+
+
+def restore(mask: Iterable[int]) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def reset() -> None:
+    """The dispositions and the mask that a program expects: the interpreter, for one, ignores SIGPIPE."""
+    for number in _ALL:
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def wait() -> tuple[int, bool, bool]:
+    """Wait for a signal, all being blocked: (its number, a child ended, it is one that a terminal sends its readers)."""
+    number = int(signal.sigwait(_ALL))
+    return number, number == _CHILD, number in _OF_TERMINALS
+
+
+def kill(pidfd: int) -> None:
+    """SIGKILL; to one that has ended it is success."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        return
