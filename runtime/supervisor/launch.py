@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from runtime.plan import LaunchPlan, ProcessPlan
 
+__all__ = ["LaunchError", "Launched", "abandon", "execute", "go", "launch", "start_time"]
+
 _NAMESPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
 _FILTERS_MAX = 16
 _filters: dict[tuple[str, int, int], bytes] = {}

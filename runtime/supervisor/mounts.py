@@ -2,7 +2,7 @@
 
 Every target that the image or the user names is opened inside the root (openat2, RESOLVE_IN_ROOT) and the mount
 attached to that descriptor: no symbolic link of the image, and none that another container makes meanwhile in a shared
-volume, leads out. Nothing of it lets device nodes work but `/dev` itself, which is read-only: CAP_MKNOD is worth nothing.
+volume, leads out. Device nodes work nowhere but in `/dev` itself, which is read-only: CAP_MKNOD is worth nothing.
 """
 
 from __future__ import annotations
@@ -78,9 +78,7 @@ def seal() -> None:
 
 
 def _mount_root(root: RootPlan, target: str) -> None:
-    # A volatile mount leaves a mark in `work` so that it is not used again after a crash of the machine; ours may be:
-    # a container whose upper directory need not survive starts with what it has.
-    _remove(f"{root['work']}/work/incompat/volatile")
+    _unmark(f"{root['work']}/work/incompat/volatile")
     paths = [*root["layers"], root["upper"], root["work"]]
     plain = not any(character in path for path in paths for character in ",:\\")
     layers = ":".join(root["layers"])
@@ -253,10 +251,15 @@ def _make_way(root_fd: int, target: str, *, directory: bool) -> int:
     return parent
 
 
-def _remove(path: str) -> None:
+def _unmark(mark: str) -> None:
+    """A volatile mount leaves a mark in `work` so that it is not used again after a crash of the machine.
+
+    Ours may be: a container whose upper directory need not survive starts with what it has.
+    """
     try:
-        os.rmdir(path)
+        os.unlink(f"{mark}/dirty")
+        os.rmdir(mark)
     except FileNotFoundError:
-        pass
+        return
     except OSError as error:
-        raise failed("mount", f"removing {path} failed", error) from error
+        raise failed("mount", f"removing {mark} failed", error) from error

@@ -36,7 +36,7 @@ def reset() -> None:
 
 
 def wait() -> tuple[int, bool, bool]:
-    """Wait for a signal, all being blocked: (its number, a child ended, it is one that a terminal sends its readers)."""
+    """Wait for one, all being blocked: (number, whether a child ended, whether a terminal sends it to its readers)."""
     number = int(signal.sigwait(_ALL))
     return number, number == _CHILD, number in _OF_TERMINALS
 
