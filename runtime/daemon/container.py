@@ -1,0 +1,81 @@
+"""One container in memory: its record, who may write it, and who waits for its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from runtime.daemon.records import Record, Records, with_state
+from runtime.daemon.states import LIVING
+from sdn.model.errors import HawseError, not_found
+from sdn.model.runtime import Exit
+
+
+class Container:
+    """`record` is written under `lock` alone, and is on the disk before it is here. `gone`: it was removed."""
+
+    __slots__ = ("_records", "_undone", "_waiters", "gone", "keep", "lock", "record", "timer")
+
+    def __init__(self, record: Record, records: Records) -> None:
+        self.record = record
+        self.lock = asyncio.Lock()
+        self.timer: asyncio.TimerHandle | None = None
+        self.gone = False
+        self.keep = False
+        """It is being restarted by a user: though it is to be removed when it ends, it is not now."""
+        self._records = records
+        self._waiters: set[asyncio.Future[Exit]] = set()
+        self._undone: asyncio.Future[None] | None = None
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.record.id
+
+    @property
+    def living(self) -> bool:
+        """Whether it runs or is paused."""
+        return self.record.state in LIVING
+
+    def change(self, **changes: Any) -> None:
+        """Write another record. Raises: UNAVAILABLE (the disk); then nothing is different."""
+        record = with_state(self.record, **changes)
+        self._records.write(record)
+        self.record = record
+
+    def ending(self) -> asyncio.Future[Exit]:
+        """The next end of it: of the run that there is, or of the next one. Raises there: NOT_FOUND (removed)."""
+        future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._waiters.add(future)
+        future.add_done_callback(self._waiters.discard)
+        return future
+
+    def tell(self, exit_: Exit) -> None:
+        """It has ended."""
+        for future in list(self._waiters):
+            if not future.done():
+                future.set_result(exit_)
+
+    def tell_gone(self) -> None:
+        """It will never end: it was removed."""
+        error: HawseError = not_found(f"container {self.record.name} was removed", "", container=self.record.name)
+        for future in list(self._waiters):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # whoever waited may have left
+
+    def expect_undone(self) -> asyncio.Future[None]:
+        """The end of a process whose start is being undone."""
+        self._undone = asyncio.get_running_loop().create_future()
+        return self._undone
+
+    def tell_undone(self) -> None:
+        """A process of it has ended; also told while somebody has the lock."""
+        if self._undone is not None and not self._undone.done():
+            self._undone.set_result(None)
+
+    def cancel_timer(self) -> None:
+        """A restart that was to come does not."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

@@ -1,0 +1,141 @@
+"""One start of one container: written down, cloned and attached side by side, let go; or undone whole."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from runtime.daemon.attaching import attach, planned, requests_of
+from runtime.daemon.container import Container
+from runtime.daemon.plans import ImageView, Start, hostname_of, interface_names, launch_plan
+from runtime.daemon.processes import UNSIZED, Terminal
+from runtime.daemon.records import clear_work
+from runtime.daemon.restarts import Wish
+from runtime.daemon.states import Act, next_state
+from runtime.daemon.supervision import EXIT_DAEMON, Launched
+from runtime.daemon.surroundings import Surroundings
+from runtime.daemon.system_files import hosts_text, read_resolv, resolv_text, write_in_place
+from runtime.plan import LaunchPlan
+from sdn.model.container import Interface
+from sdn.model.errors import HawseError, conflict
+
+UNDO_S = 5.0
+"""For a killed process to be gone; it may be amid a mount."""
+SIGKILL = 9
+
+
+async def start(around: Surroundings, container: Container, terminal: Terminal = UNSIZED) -> None:
+    """Start it; the caller has its lock. When this returns, exec has succeeded and the wish is that it runs.
+
+    Raises: CONFLICT (its state), and why it could not be started, with `exit_code` in the facts; then it is as it was
+    before, but for `error` and `exit_code`, and neither process nor attachment is left.
+    """
+    record = container.record
+    before = record.wish
+    following = next_state(record.state, Act.START, record.name)
+    if record.damaged:
+        raise conflict(f"container {record.name} cannot be started: {record.error}", f"hawse rm {record.name}")
+    container.cancel_timer()
+    try:
+        await around.releases.finish(container.id)
+        plan = _plan(around, container, around.images.resolve(record.image_id), terminal)
+        pid, interfaces, began_s = await _launch(around, container, plan)
+    except BaseException as error:
+        _note_failure(around, container, error, before)
+        raise
+    container.change(
+        state=following,
+        starting=False,
+        pid=pid,
+        started_s=began_s,
+        finished_s=0.0,
+        exit_code=0,
+        oom_killed=False,
+        error="",
+        interfaces=interfaces,
+    )
+    around.events.note("start", container.id, record.name)
+
+
+def _plan(around: Surroundings, container: Container, image: ImageView, terminal: Terminal) -> LaunchPlan:
+    record = container.record
+    directory = around.records.path(record.id)
+    if record.run:
+        clear_work(directory)
+    return launch_plan(
+        record.spec,
+        image,
+        Start(record.id, record.run + 1, os.fspath(directory), os.fspath(around.root.volumes), around.cgroup),
+        around.confine(record.spec),
+        terminal,
+    )
+
+
+async def _launch(
+    around: Surroundings, container: Container, plan: LaunchPlan
+) -> tuple[int, tuple[Interface, ...], float]:
+    """The process's pid, its interfaces, and when it was begun."""
+    spec = container.record.spec
+    attachments = planned(spec, interface_names(spec))
+    if attachments:
+        await around.releases.until_free()  # no wait between this and the record: a collection sees what is to come
+    began_s = around.clock()
+    container.change(run=plan["run"], wish=Wish.RUNNING, starting=True, attachments=attachments)
+    _write_files(around, container, ())
+    try:
+        launched = await around.supervisor.launch(plan, go=not attachments)
+        interfaces = await _attach(around, container, launched) if attachments else ()
+        return launched.pid, interfaces, began_s
+    except BaseException:
+        await _undo(around, container)
+        raise
+
+
+async def _attach(around: Surroundings, container: Container, launched: Launched) -> tuple[Interface, ...]:
+    """Wire it while it prepares its mounts; then let it go."""
+    record = container.record
+    assert launched.namespace_fd is not None
+    requests = requests_of(record.spec, record.id, record.name, interface_names(record.spec))
+    try:
+        interfaces = await attach(around.agent, requests, launched.namespace_fd)
+    finally:
+        os.close(launched.namespace_fd)
+    _write_files(around, container, interfaces)
+    await around.supervisor.go(record.id)
+    return interfaces
+
+
+def _write_files(around: Surroundings, container: Container, interfaces: tuple[Interface, ...]) -> None:
+    record = container.record
+    hostname = hostname_of(record.spec, record.id)
+    texts = {
+        "hosts": hosts_text(hostname, record.name, interfaces),
+        "hostname": f"{hostname}\n",
+        "resolv.conf": resolv_text(read_resolv()),
+    }
+    directory = around.records.path(record.id)
+    for name, text in texts.items():
+        write_in_place(f"{directory}/{name}", text)
+
+
+async def _undo(around: Surroundings, container: Container) -> None:
+    """No process, no attachment. What cannot be reached now is undone when it can: by releases, by recovery."""
+    over = container.expect_undone()
+    try:
+        async with asyncio.timeout(UNDO_S):
+            await around.supervisor.signal(container.id, SIGKILL, every=True)
+            await over
+            await around.supervisor.forget(container.id)
+    except (HawseError, TimeoutError):
+        pass  # the launch had failed by itself; or the supervisor is away, and its next list shows what is left
+    await around.releases.release(container.id, container.record.attachments)
+
+
+def _note_failure(around: Surroundings, container: Container, error: BaseException, wish: Wish) -> None:
+    reason = error.message if isinstance(error, HawseError) else "its start was interrupted"
+    code = int(error.facts.setdefault("exit_code", EXIT_DAEMON)) if isinstance(error, HawseError) else EXIT_DAEMON
+    changes = {"starting": False, "attachments": (), "interfaces": (), "error": reason, "exit_code": code}
+    try:
+        container.change(wish=wish, **changes)
+    except HawseError:  # the disk: the next daemon finds a start that never came to its exec, which is what it was
+        around.log.error("not recorded", container=container.id, reason=reason)
