@@ -318,7 +318,7 @@ class Clients:
         """Who was there all the time, has the network and is not late knows the address: no packet is lost."""
         holders = self._world.disks.holders.get(result.network, {})
         for machine, wire in watching.items():
-            if machine.wire is not wire or not wire.whole or self._troubled(machine) or machine.name in result.late:
+            if machine.wire is not wire or not wire.heard or self._troubled(machine) or machine.name in result.late:
                 continue
             if holders.get(machine.host, result.revision) >= result.revision:
                 continue

@@ -86,8 +86,11 @@ class WatchedDatapath(FakeDatapath):
             if self._machine.fail_in == -1:
                 self._machine.trouble()
                 errors[operation.key] = OSError(5, f"cannot {operation.verb.value} {' '.join(operation.key)}")
+                if operation.verb is Verb.DELETE:
+                    self._machine.stuck.add(operation.key)
             elif operation.key not in errors:
                 errors |= super().write([operation])
+                self._machine.stuck.discard(operation.key)
         self._machine.judge_ports()
         return errors
 
@@ -111,6 +114,8 @@ class Machine:
         self.serving = False
         self.troubled_until_s = 0.0
         """Until then its kernel may lack something without anybody being at fault: the world saw to it."""
+        self.stuck: set[Key] = set()
+        """What the world did not let go: the controller has given its names to others by now."""
         self.blind: set[str] = set()
         """Containers that a DEL may take out before the controller has spoken."""
         self.wire: Wire | None = None
@@ -244,7 +249,7 @@ class Machine:
         """No address and no MAC of a network is twice in one kernel."""
         seen: dict[tuple[str, str], Key] = {}
         for key, port in self.kernel.objects.items():
-            if isinstance(port, Port):
+            if isinstance(port, Port) and key not in self.stuck:
                 for name in (port.mac, *port.addresses):
                     other = seen.setdefault((port.network, name), key)
                     if other != key:

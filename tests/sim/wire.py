@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from sdn.controller.session import HostStream
+from sdn.controller.session import HostStream, Phase
 from tests.sim.virtual_time import Life
 
 WINDOW_MESSAGES = 6
@@ -121,6 +121,11 @@ class Wire:
         """The controller's process has died: what it sent arrives before the news."""
         self._end()
         self._down.put(None)
+
+    @property
+    def heard(self) -> bool:
+        """Whether the controller takes what the agent says; that it refused, the agent may not know yet."""
+        return self.whole and self._stream.phase is Phase.LIVE
 
     def cut(self, agent_learns_s: float, centre_learns_s: float) -> None:
         """What is under way is lost, both ways; each end learns of it after some time."""
