@@ -26,6 +26,8 @@ x86-64's with bit 30 set, beyond every known number."""
 DIRECT_I386 = {
     name: first + position
     for first, names in (
+        (337, "recvmmsg"),
+        (345, "sendmmsg"),
         (
             359,
             "socket socketpair bind connect listen accept4 getsockopt setsockopt getsockname getpeername sendto sendmsg"
@@ -35,7 +37,8 @@ DIRECT_I386 = {
     )
     for position, name in enumerate(names.split())
 }
-"""libseccomp answers with socketcall and ipc for these; their own calls are there since Linux 4.3 and 5.1."""
+"""libseccomp answers with socketcall and ipc for these; their own calls are there since Linux 4.3 and 5.1
+(the two at the front since 3.0)."""
 
 _RECENT = """
     cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount lsm_get_self_attr

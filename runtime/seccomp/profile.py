@@ -103,8 +103,8 @@ BY_CAPABILITY = {
     "PERFMON": "perf_event_open",
     "SYS_ADMIN": """
         bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie lsm_get_self_attr lsm_list_modules
-        lsm_set_self_attr mount mount_setattr move_mount open_tree perf_event_open quotactl quotactl_fd setdomainname
-        sethostname setns syslog umount umount2 unshare
+        lsm_set_self_attr mount mount_setattr move_mount open_tree perf_event_open pivot_root quotactl
+        quotactl_fd setdomainname sethostname setns syslog umount umount2 unshare
     """,
     "SYS_BOOT": "reboot",
     "SYS_CHROOT": "chroot",
@@ -119,8 +119,9 @@ BY_CAPABILITY = {
 }
 
 REFUSED = """
-    bdflush kexec_file_load kexec_load keyctl migrate_pages move_pages nfsservctl nice oldfstat oldlstat oldolduname
-    oldstat olduname pivot_root sgetmask ssetmask swapoff swapon sysfs uselib userfaultfd ustat vm86 vm86old
+    bdflush kexec_file_load kexec_load keyctl migrate_pages move_pages nfsservctl nice oldfstat oldlstat
+    oldolduname oldstat olduname pciconfig_iobase pciconfig_read pciconfig_write sgetmask ssetmask swapoff
+    swapon sysfs uselib userfaultfd ustat vm86 vm86old
 """
 """Never allowed, and old enough to be known: EPERM. Keys are not separated by namespaces; the rest is obsolete or
 changes the whole machine."""
