@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
 import sys
 import time
@@ -60,7 +61,14 @@ def last_of(connection: Connection, message: Mapping[str, Any]) -> dict[str, Any
 
 
 def attach(args: argparse.Namespace, message: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
-    """One request and its result, with the descriptors that came with it, by name."""
+    """One request and its result, with the descriptors that came with it, by name.
+
+    Raises: UsageError (bytes that JSON cannot carry), HawseError.
+    """
+    try:
+        json.dumps(message, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{error.object[error.start - 20 : error.end]!r} is not UTF-8", "pass it in a file") from None
     with Connection(socket_of(args), START_TIMEOUT_S) as connection:
         result, descriptors = connection.exchange(message)
     names = result.get("descriptors") or ()
