@@ -76,7 +76,12 @@ class StandIn:
 
     async def _handle(self, payload: bytes, fd: int | None) -> bytes | Answer | Frames:
         message = json.loads(payload)
-        self.asked.put(message)
+        try:
+            return self._answer(message)
+        finally:
+            self.asked.put(message)  # by now what it was given is there
+
+    def _answer(self, message: dict[str, Any]) -> bytes | Answer | Frames:
         verb = message["verb"]
         if verb in self.answers:
             return result_reply(self.answers[verb](message))
