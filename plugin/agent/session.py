@@ -93,6 +93,7 @@ class Session:
         self._reason = ""
         self._number = 0
         self._live = False
+        self._synced = False
         self._requests = 0
         self._pending: dict[int, Pending] = {}
         self._outbox: collections.deque[Up] = collections.deque()
@@ -145,7 +146,13 @@ class Session:
             self._wake.set()
 
     def report(self) -> None:
-        """Make a report due. Who waits here for an answer gets it first: a report costs as much as an answer."""
+        """Make a report due. Who waits here for an answer gets it first: a report costs as much as an answer.
+
+        Before the snapshot of a session that did not resume there is none: the revision known here may be that of a
+        store which was set back since, and lie ahead of what this host has applied of the new one.
+        """
+        if not self._synced:
+            return
         self._report_due = True
         if self._pending:
             self._clock.call_later(REPORT_AFTER_ANSWER_S, self._wake.set)
@@ -234,6 +241,7 @@ class Session:
         self._fresh = False
         self._reason = ""
         self._number = welcome.session
+        self._synced = welcome.resumed
         self._outbox.clear()
         self._live = True
         self._peer.welcomed(welcome)
@@ -247,7 +255,9 @@ class Session:
             case Delta() | Drop():
                 self._peer.take(message)
             case Sync():
-                if self._peer.take(message):
+                due = self._peer.take(message) or not self._synced
+                self._synced = True
+                if due:
                     self.report()
                 self._peer.met()
             case Attached() | Detached() | Failed():

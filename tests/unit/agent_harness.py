@@ -93,6 +93,7 @@ class Controller:
         self.reachable = True
         self.greets = True
         self.resumes = False
+        self.snapshots = True
         self.answers_detach = True
         self.settles = True
         self.decides = True
@@ -147,7 +148,8 @@ class Controller:
                     Welcome(host=HOST, name="h1", session=self.session, revision=self.feed.revision, resumed=resumed)
                 )
                 missed, self.missed = self.missed, []
-                self.say(*(missed if resumed else self.feed.snapshot(self.state())))
+                if resumed or self.snapshots:
+                    self.say(*(missed if resumed else self.feed.snapshot(self.state())))
             case AttachRequest() if self.decides:
                 self.attach(message)
             case DetachRequest() if self.answers_detach:

@@ -91,6 +91,25 @@ async def test_resume_says_what_is_here_and_continues(tmp_path: Path) -> None:
         assert 0 < agent.kernel.operations - writes < 6, "only the new endpoint was written"
 
 
+async def test_nothing_is_reported_before_the_snapshot(tmp_path: Path) -> None:
+    controller = Controller()
+    async with Agent(controller, tmp_path) as agent:
+        await agent.core.attachments.add(add("a"), 11)
+        await until(controller.reports)
+        controller.received.clear()
+        controller.snapshots = False
+        controller.hang_up(reachable=True)
+        await until(lambda: agent.core.session.live and controller.of(Hello))
+        agent.core.session.report()
+        for mtu_bytes in (1500, 1400):  # the first goes before a report that is due, the second after it
+            agent.core.session.send(Facts(session=controller.session, mtu_bytes=mtu_bytes))
+            await until(lambda mtu=mtu_bytes: any(facts.mtu_bytes == mtu for facts in controller.of(Facts)))
+        assert controller.reports() == [], "what this host had applied may be ahead of a store that was set back"
+        controller.say(*controller.feed.snapshot(controller.state()))
+        await until(controller.reports)
+        assert controller.reports()[0].session == controller.session
+
+
 async def test_what_does_not_fit_is_asked_for_anew(tmp_path: Path) -> None:
     controller = Controller()
     controller.resumes = True
