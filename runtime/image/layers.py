@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from runtime.image.files import locked, locked_if_free, staging, sync_directory
+from runtime.image.files import locked, locked_if_free, staging
 
 TREE = "fs"
 RECIPE = "recipe"
@@ -66,15 +66,15 @@ class Layers:
         with locked(self._lock, shared=True), staging(self._staging) as directory:
             yield directory
 
-    def add(self, staged: Path, chain_id: str, facts: LayerFacts) -> None:
-        """Give an unpacked layer its name; where somebody else was first, theirs stays."""
+    def add(self, staged: Path, chain_id: str, facts: LayerFacts) -> Path:
+        """Give an unpacked layer its name; where somebody else was first, theirs stays. Returns where it is."""
         (staged / FACTS).write_bytes(msgspec.json.encode(facts))
         try:
             os.rename(staged, self.directory(chain_id))
         except OSError:
             if not self.has(chain_id):
                 raise
-        sync_directory(self._layers)
+        return self.directory(chain_id)
 
     def collect(self, used: set[str]) -> list[Path]:
         """Take away the layers that no image uses, unless somebody loads. Returns what is to be deleted."""

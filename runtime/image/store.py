@@ -83,7 +83,13 @@ class ImageStore:
         if image == HOST_ID:
             raise conflict("the image 'host' is this machine itself", "it cannot be removed")
         names = self.catalog.names().of(image)
-        going = self._names_meant(reference, image, names, force)
+        going = self.names_meant(reference, image)
+        if len(going) > 1 and not force:
+            raise conflict(
+                f"the image {short(image)} has {len(names)} names: {', '.join(names)}",
+                "take them away one by one, or all with --force",
+                names=list(names),
+            )
         containers = sorted((users or {}).get(image, ()))
         last = len(going) == len(names)
         if last and containers and not force:
@@ -97,23 +103,15 @@ class ImageStore:
                 known.names.pop(name, None)
         return {"removed": list(going)}
 
-    def _names_meant(self, reference: str, image: str, names: tuple[str, ...], force: bool) -> tuple[str, ...]:
+    def names_meant(self, reference: str, image: str) -> tuple[str, ...]:
+        """The name of an image by which it was asked for; all where that was an id."""
+        names = self.catalog.names().of(image)
         try:
             name = parse_name(reference)
         except HawseError:
-            name = ""
-        if name in names:
-            return (name,)
-        named = [one for one in names if name and one.endswith(f"/{name}")]
-        if named:
-            return (named[0],)
-        if len(names) > 1 and not force:
-            raise conflict(
-                f"the image {short(image)} has {len(names)} names: {', '.join(names)}",
-                "take them away one by one, or all with --force",
-                names=list(names),
-            )
-        return names
+            return names
+        meant = [one for one in names if one == name] or [one for one in names if one.endswith(f"/{name}")]
+        return tuple(meant) or names
 
     def collect(self) -> list[Path]:
         """Put layers that no image uses out of reach. Returns what may be deleted."""
