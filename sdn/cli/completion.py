@@ -36,6 +36,8 @@ REFERENCES = {"NETWORK": "networks", "TENANT": "tenants", "HOST": "hosts", "ENDP
 """Which argument takes which resource's name."""
 LABS = {("lab", "check"), ("lab", "ps"), ("lab", "down")}
 """Commands whose NAME is a lab's."""
+LIVING = ("exec", "stop", "kill", "pause", "unpause", "top", "stats")
+"""Commands for containers that run."""
 ASK_TIMEOUT_S = 0.5
 """Completion must not hang a shell."""
 
@@ -73,9 +75,11 @@ def _candidates(words: list[str], last: str) -> Iterable[str]:
     if command.raw or "--" in words:
         return []
     actions = build_parser(command)._actions
+    action = _action(actions, words[len(command.words) :])
+    if action is None and any(action.nargs == argparse.REMAINDER for action in actions):
+        return []  # another program's words
     if last.startswith("-"):
         return [option for action in actions for option in action.option_strings]
-    action = _action(actions, words[len(command.words) :])
     if action is None:
         return []
     if action.choices:
@@ -106,10 +110,14 @@ def _values(kind: str, command: tuple[str, ...], words: list[str]) -> list[str]:
             return _names(words, REFERENCES[kind])
         if command in LABS or (command == ("lab", "exec") and kind in ("NAME", "HOST|CONTAINER")):
             return _lab_names(kind, words)
-        if kind == "CONTAINER":
+        if kind == "CONTAINER" and command[0] == "network":
             from sdn.cli.attach import containers
 
             return list(containers(_root(words)))
+        if kind == "CONTAINER":
+            return [item["name"] for item in _runtimes(words, {"verb": "PS", "all": command[0] not in LIVING})]
+        if kind == "IMAGE":
+            return [name for item in _runtimes(words, {"verb": "IMAGE_LS"}) for name in item.get("names", ())]
     except HawseError:
         pass  # no daemon, no record, no permission: no candidates
     return []
@@ -126,6 +134,15 @@ def _names(words: list[str], kind: str) -> list[str]:
 
     items = client_of(_root(words), ASK_TIMEOUT_S).items(f"/v1/{kind}")
     return [reference(item) for item in items if item.get("name")]
+
+
+def _runtimes(words: list[str], question: dict[str, Any]) -> list[dict[str, Any]]:
+    from sdn.service.contract_client import request
+    from sdn.service.roots import find_root
+
+    socket_path = find_root(_root(words).root).runtime_socket
+    items: list[dict[str, Any]] = request(socket_path, question, timeout_s=ASK_TIMEOUT_S)["items"]
+    return items
 
 
 def _lab_names(kind: str, words: list[str]) -> list[str]:

@@ -242,6 +242,30 @@ def test_followed_events_come_once_over_a_restart_of_the_daemon(played):
         process.kill()
 
 
+# --- completion ---
+
+
+def test_completion_knows_containers_and_images_and_where_another_programs_words_begin(played, run):
+    def completed(*words: str) -> str:
+        printed: str = run("__complete", *words)[1]
+        return printed
+
+    root = ("--root", str(played.root))
+    played.answers["IMAGE_LS"] = lambda _: {"items": [{"id": "sha256:1", "names": ["busybox:1", "db:16"]}]}
+    assert completed(*root, "stop", "") == "db\n"
+    assert not played.next("PS")["all"]
+    assert completed(*root, "rm", "db", "d") == "db\n"
+    assert played.next("PS")["all"]
+    assert completed(*root, "run", "-it", "b") == "busybox:1\n"
+    assert completed(*root, "run", "--rea") == "--read-only\n"
+    assert completed(*root, "exec", "-u", "root", "") == "db\n"
+    assert completed(*root, "run", "busybox:1", "-") == ""
+    assert completed(*root, "exec", "db", "s") == ""
+    played.stop()
+    assert completed(*root, "stop", "") == ""
+    played.start()
+
+
 # --- without a daemon, and what it costs ---
 
 
