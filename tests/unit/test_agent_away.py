@@ -101,9 +101,11 @@ async def test_nothing_is_reported_before_the_snapshot(tmp_path: Path) -> None:
         controller.hang_up(reachable=True)
         await until(lambda: agent.core.session.live and controller.of(Hello))
         agent.core.session.report()
-        for number in (1, 2):  # the first goes before a report that is due, the second after it
+        for _ in range(2):  # the first goes before a report that is due, the second after it
             agent.core.session.send(Facts(session=controller.session, mtu_bytes=1500))
-            await until(lambda sent=number: len(controller.of(Facts)) == sent)
+            await until(lambda: controller.of(Facts))
+            if not controller.reports():
+                controller.received.clear()
         assert controller.reports() == [], "what this host had applied may be ahead of a store that was set back"
         controller.say(*controller.feed.snapshot(controller.state()))
         await until(controller.reports)
