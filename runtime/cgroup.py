@@ -73,8 +73,9 @@ class Cgroup:
             )
         settings = hierarchies.lower(plan)
         cgroup = cls(hierarchies, plan["path"])
+        cgroup._make_home()
         try:
-            for mount in dict.fromkeys((*hierarchies.always, *(setting.mount for setting in settings))):
+            for mount in {*hierarchies.always, *(setting.mount for setting in settings)} - {hierarchies.home}:
                 make(hierarchies, mount, cgroup.path)
             for setting in settings:
                 apply(hierarchies, cgroup.path, setting)
@@ -95,6 +96,17 @@ class Cgroup:
             cgroup.close()
             raise
         return cgroup
+
+    def _make_home(self) -> None:
+        """The first directory. One of an earlier life goes with all that belongs to it, limits and counters too."""
+        while not make(self.hierarchies, self.hierarchies.home, self.path):
+            try:
+                self.remove(timeout_s=0)
+            except CgroupError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                message = f"cannot make the cgroup {self._home()}: it is there and holds processes"
+                raise CgroupError(errno.EBUSY, message) from None
 
     def _open_descriptors(self) -> None:
         try:
@@ -214,7 +226,7 @@ class Cgroup:
         Raises: CgroupError (EBUSY after the bound: processes live in it still).
         """
         deadline = time.monotonic() + timeout_s
-        for mount in self.hierarchies.all:
+        for mount in reversed(self.hierarchies.all):  # home last: where that is gone, nothing else is there
             directory = f"{mount}/{self.path}"
             while True:
                 try:

@@ -72,26 +72,23 @@ def children(directory: str) -> list[str]:
         return []
 
 
-def make(hierarchies: Hierarchies, mount: str, path: str) -> None:
-    """An empty cgroup at `path`, a dead one of that name replaced; its parents are made where they lack.
+def make(hierarchies: Hierarchies, mount: str, path: str) -> bool:
+    """A cgroup at `path`, its parents where they lack. Returns: whether it is new; False: one of that name is there.
 
-    Raises: CgroupError (it holds processes, the mount is read-only, there are too many …).
+    Raises: CgroupError (the mount is read-only, there are too many …).
     """
     directory = f"{mount}/{path}"
     try:
         for _ in range(MAKE_ATTEMPTS_MAX):
             try:
-                return os.mkdir(directory)
+                os.mkdir(directory)
+                return True
             except FileNotFoundError:
                 _make_parents(hierarchies, mount, path)
             except FileExistsError:
-                remove_tree(directory)  # limits and counters of an earlier life go with it
+                return False
         raise CgroupError(errno.EAGAIN, f"cannot make the cgroup {directory}: its parents are removed all the time")
     except OSError as error:
-        if error.errno == errno.EBUSY:
-            raise CgroupError(
-                errno.EBUSY, f"cannot make the cgroup {directory}: it is there and holds processes"
-            ) from None
         raise failure(f"make the cgroup {directory}", error) from None
 
 
