@@ -122,7 +122,7 @@ def test_descriptors_are_open_between_create_and_close_alone(site):
 
 
 def test_a_tree_that_forks_all_the_time_is_emptied(site):
-    with site.cgroup() as cgroup, population(cgroup, "for act in [rest] * 25 + [hop] * 25: start(act)") as output:
+    with site.cgroup() as cgroup, population(cgroup, "for act in [rest] * 40 + [hop] * 10: start(act)") as output:
         assert output.readline() == b"ready\n"
         assert len(cgroup.pids()) >= 50
         assert cgroup.kill()
