@@ -3,10 +3,10 @@
 Purpose. Everything in a container shares one kernel; most of that kernel's calls no ordinary program makes. The filter
 lets through what programs need and refuses the rest, so that a flaw in a rarely used corner cannot be reached.
 
-Vocabulary. A *profile* is the list of calls by name, in groups (`profile`); capabilities that a container has open
-further groups. A *rule* says ALLOW or ERRNO for some names, possibly for certain arguments alone. A *filter* is the
-classic BPF program that libseccomp compiles of the rules (`libseccomp`, `filters`), for the machine's architecture and
-its 32-bit relatives; it is a file, made once for each set of capabilities and cached by what it was made from.
+Vocabulary. The *profile* gives each call a *verdict* by name (`profile`): allowed, an errno, or a look at its first
+argument; capabilities that a container has allow further calls. libseccomp knows the *numbers* of the names
+(`numbers`), for the machine's architecture and its 32-bit relative. The *program* (`program`) is classic BPF, and a
+*filter* is its file, made once for each set of capabilities and cached by what it was made from (`filters`).
 
 One walk. The daemon resolves a container's capabilities, asks `filters.compiled(directory, capabilities)` for the file
 and writes its path into the launch plan. The supervisor's child reads it and installs it as its last act before execve,
@@ -16,6 +16,10 @@ Refusals. A call that the profile knows gives EPERM, which programs report. One 
 kernel) gives ENOSYS, to which libraries have a fallback. clone3 gives ENOSYS without CAP_SYS_ADMIN: its flags are
 behind a pointer that no filter can follow, and libraries then use clone, whose namespace flags are looked at.
 
-Limits. x86-64 and aarch64. On 32-bit x86 `socketcall` takes its arguments through a pointer, too: the rule about
-address families does not hold there. Calls newer than libseccomp are known by number (`profile.RECENT`), natively only.
+Why not libseccomp's compiler: it spends a node on each call, ours one on each range of calls with the same verdict.
+That is 270 instructions and not 1100 (1560 with x32), and the kernel loads them for each container that starts:
+about 0.2 ms and not 0.4 to 0.5. The tests compile a profile with libseccomp and compare, call by call.
+
+Limits. x86-64 and aarch64. x32 has no calls. On 32-bit x86 `socketcall` takes its arguments through a pointer, too: the
+rule about address families does not hold there.
 """

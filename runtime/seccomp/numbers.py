@@ -1,7 +1,7 @@
 """System call numbers by name, of libseccomp's tables: for each architecture that a machine's kernel runs.
 
-libseccomp is asked for numbers alone and loaded at the first question, in the daemon. Its own compiler is the tests'
-oracle: the programs of `program` are a third of its size and load in a third of the time.
+libseccomp is asked for numbers alone, and loaded at the first question. Not through the binding pyseccomp (the tests
+use it): importing that starts ldconfig twice, and it does not tell the library's version, which the cache's key needs.
 Source: seccomp_syscall_resolve_name(3), linux/audit.h.
 """
 

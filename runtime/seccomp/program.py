@@ -1,6 +1,6 @@
 """Verdicts by number become classic BPF: for each architecture a binary search over ranges of equal verdict.
 
-Pure. Neighbouring numbers mostly share their verdict, so the 450 calls of an architecture are about 100 ranges: the
+Pure. Neighbouring numbers mostly share their verdict, so the 450 calls of an architecture are some 75 to 130 ranges: the
 program is small (its size is what loading costs, for each container) and a call meets about seven comparisons.
 It is laid out from its end: jumps go forward only, so what a test jumps to is always there already, and equal returns
 are shared.
