@@ -14,7 +14,7 @@ from sdn.model.runtime import Exit
 class Container:
     """`record` is written under `lock` alone, and is on the disk before it is here. `gone`: it was removed."""
 
-    __slots__ = ("_records", "_undone", "_waiters", "gone", "keep", "lock", "record", "timer")
+    __slots__ = ("_records", "_waiters", "gone", "keep", "lock", "record", "timer")
 
     def __init__(self, record: Record, records: Records) -> None:
         self.record = record
@@ -25,7 +25,6 @@ class Container:
         """It is being restarted by a user: though it is to be removed when it ends, it is not now."""
         self._records = records
         self._waiters: set[asyncio.Future[Exit]] = set()
-        self._undone: asyncio.Future[None] | None = None
 
     @property
     def id(self) -> str:
@@ -63,16 +62,6 @@ class Container:
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # whoever waited may have left
-
-    def expect_undone(self) -> asyncio.Future[None]:
-        """The end of a process whose start is being undone."""
-        self._undone = asyncio.get_running_loop().create_future()
-        return self._undone
-
-    def tell_undone(self) -> None:
-        """A process of it has ended; also told while somebody has the lock."""
-        if self._undone is not None and not self._undone.done():
-            self._undone.set_result(None)
 
     def cancel_timer(self) -> None:
         """A restart that was to come does not."""

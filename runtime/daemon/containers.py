@@ -18,6 +18,7 @@ from runtime.daemon.volumes import make_volume
 from sdn.model.container import ContainerSpec, State
 from sdn.model.errors import conflict
 from sdn.model.ids import parse_name
+from sdn.model.runtime import Exit
 
 ID_BYTES = 8
 """64 bits of chance, as 16 hexadecimal digits."""
@@ -120,12 +121,17 @@ class Containers:
             if problem:
                 self._around.log.warning("not deleted", container=container.id, reason=problem)
 
-    async def discard(self, container: Container) -> None:
-        """Remove one that does not run; the caller has its lock. Raises: CONFLICT (it runs)."""
+    async def discard(self, container: Container, exit_: Exit | None = None) -> None:
+        """Remove one that does not run; the caller has its lock. `exit_`: what who waits is told.
+
+        Raises: CONFLICT (it runs).
+        """
         record = container.record
         next_state(record.state, Act.REMOVE, record.name)
         await self.drop(container)
         await self._around.releases.release(container.id, record.attachments)
+        if exit_ is not None:
+            container.tell(exit_)
         container.tell_gone()
         self._around.events.note("remove", record.id, record.name)
 

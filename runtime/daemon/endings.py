@@ -28,12 +28,11 @@ class Endings:
         self._containers = containers
 
     def note(self, ending: Ending) -> None:
-        """The supervisor has told of an end."""
+        """The supervisor has told of an end. Each is told again until it is forgotten there."""
         container = self._containers.get(ending.container)
         if container is None:
             self._around.tasks.begin(self._forget(ending.container))
             return
-        container.tell_undone()
         self._around.tasks.begin(self.handle(container, ending))
 
     async def handle(self, container: Container, ending: Ending) -> None:
@@ -46,8 +45,7 @@ class Endings:
             exit_ = self._record(container, ending)
             await self._forget(container.id)
             if record.spec.remove and not container.keep:
-                await self._containers.discard(container)
-                container.tell(exit_)
+                await self._containers.discard(container, exit_)
                 return
             container.tell(exit_)
             await self._around.releases.release(container.id, record.attachments)
@@ -68,6 +66,7 @@ class Endings:
             streak=streak_after(record.streak, ending.time_s - record.started_s),
             attachments=(),
             interfaces=(),
+            log_lost_bytes=ending.log_lost_bytes,
         )
         exit_ = Exit(code=code, oom_killed=ending.oom_killed, error=LOST if lost else "")
         self._around.exits.add(Ended(id=record.id, name=record.name, run=record.run, exit=exit_))

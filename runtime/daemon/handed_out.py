@@ -6,7 +6,7 @@ import os
 
 from runtime.daemon.container import Container
 from runtime.daemon.surroundings import Surroundings
-from sdn.model.errors import HawseError
+from sdn.model.errors import HawseError, Kind
 from sdn.model.runtime import RunResult
 from sdn.service.contract_server import Answer, result_reply
 
@@ -19,12 +19,22 @@ async def attached(around: Surroundings, container: Container, *, attach: bool) 
     try:
         if attach:
             descriptors.update(zip(FOLLOWED, await around.supervisor.follow(container.id), strict=True))
-            if container.record.spec.stdin or container.record.spec.tty:
-                descriptors["input"] = await around.supervisor.input(container.id)
+            await _add_input(around, container, descriptors)
         return answer(container, descriptors)
     except BaseException:
         _close(descriptors)
         raise
+
+
+async def _add_input(around: Surroundings, container: Container, descriptors: dict[str, int]) -> None:
+    """A terminal may have many who hold it; a pipe has one, so that the container sees the end when that one closes."""
+    spec = container.record.spec
+    if spec.stdin or spec.tty:
+        try:
+            descriptors["input"] = await around.supervisor.input(container.id, keep=spec.tty)
+        except HawseError as error:
+            if error.kind not in (Kind.CONFLICT, Kind.NOT_FOUND):  # somebody else has it; or it has ended this moment
+                raise
 
 
 def answer(container: Container, descriptors: dict[str, int]) -> Answer:

@@ -102,7 +102,7 @@ def process_plan(
         cwd=working_directory(spec.workdir, str(config.get("WorkingDir") or "")),
         user=user or "0",
         capabilities=list(confinement.capabilities),
-        no_new_privileges=True,
+        no_new_privileges=False,  # as Docker's: `su` and `ping` work; the bounding set holds for what they become too
         seccomp=confinement.seccomp,
         rlimits=RLIMITS,
         tty=TerminalSize(rows=terminal.rows, columns=terminal.columns) if spec.tty else None,

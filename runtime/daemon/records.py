@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -172,13 +171,6 @@ def delete(directory: Path) -> str:
 
     shutil.rmtree(directory, onerror=note)
     return "; ".join(problems)
-
-
-def clear_work(directory: Path) -> None:
-    """What a mount left of overlayfs' work directory: with the mark of a volatile one it could not be mounted again."""
-    for entry in (directory / "work").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(entry)
 
 
 def with_state(record: Record, **changes: object) -> Record:

@@ -16,7 +16,8 @@ from sdn.model.codec import Decoder
 from sdn.model.container import State
 from sdn.model.errors import HawseError
 
-SIGKILL = 9
+RAN = ("running", "frozen", "exited")
+"""States of which exec was reached; of one that is `starting` nobody was told that it had, so it is undone."""
 INTERRUPTED = "the daemon ended while it was being started"
 
 _exit_decoder: Decoder[ExitRecord] = Decoder(ExitRecord, "an exit record")
@@ -48,7 +49,8 @@ class Recovery:
         held = await self._held()
         for identity, one in held.items():
             if self._containers.get(identity) is None and one.ending is None:
-                await self._end_stranger(identity)
+                self._around.log.warning("a container without a record is ended", container=identity)
+                await self._around.supervisor.abandon(identity)
         for container in self._containers:
             if container.living and not _lives(held.get(container.id), container):
                 await self._ended_unseen(container)
@@ -58,35 +60,30 @@ class Recovery:
     async def _held(self) -> Mapping[str, Held]:
         return {one.container: one for one in await self._around.supervisor.list()}
 
-    async def _end_stranger(self, identity: str) -> None:
-        self._around.log.warning("a container without a record is ended", container=identity)
-        try:
-            await self._around.supervisor.signal(identity, SIGKILL, every=True)
-        except HawseError:  # it ended by itself
-            return
-
     async def _finish_start(self, container: Container, held: Held | None) -> None:
         """A daemon died amid a start: where exec was reached it runs, or has ended; else nothing of it may be left."""
         record = container.record
-        ran = held is not None and held.run == record.run and held.state != "waiting"
+        mine = held is not None and held.run == record.run
         ending = self._read_exit(container)
-        if ran or (ending is not None and ending.run == record.run):
+        if (mine and held is not None and held.state in RAN) or ending is not None:
             pid = held.pid if held is not None else 0
             container.change(
                 state=State.RUNNING, starting=False, pid=pid, started_s=self._around.clock(), exit_code=0, error=""
             )
             return
-        if held is not None:
-            await self._end_stranger(container.id)
+        await self._around.supervisor.abandon(container.id)
         await self._around.releases.release(container.id, record.attachments)
         container.change(starting=False, attachments=(), interfaces=(), error=INTERRUPTED, exit_code=125)
 
     async def _ended_unseen(self, container: Container) -> None:
         """The list that was compared may be older than the container's start: look again, alone with it."""
         async with container.lock:
-            if not container.living or _lives((await self._held()).get(container.id), container):
+            held = (await self._held()).get(container.id)
+            if not container.living or _lives(held, container):
                 return
             ending = self._read_exit(container)
+            if ending is None and held is not None and held.run == container.record.run:
+                ending = held.ending  # the disk had no room for the file
         if ending is None:
             ending = Ending(container.id, container.record.run, EXIT_UNKNOWN, False, self._around.clock())
         await self._endings.handle(container, ending)

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 from runtime.daemon.attaching import attach, planned, requests_of
 from runtime.daemon.container import Container
 from runtime.daemon.plans import ImageView, Start, hostname_of, interface_names, launch_plan
 from runtime.daemon.processes import UNSIZED, Terminal
-from runtime.daemon.records import clear_work
 from runtime.daemon.restarts import Wish
 from runtime.daemon.states import Act, next_state
-from runtime.daemon.supervision import EXIT_DAEMON, Launched
+from runtime.daemon.supervision import EXIT_DAEMON, Launched, SupervisorLostError
 from runtime.daemon.surroundings import Surroundings
 from runtime.daemon.system_files import hosts_text, read_resolv, resolv_text, write_in_place
 from runtime.plan import LaunchPlan
 from sdn.model.container import Interface
 from sdn.model.errors import HawseError, conflict
-
-UNDO_S = 5.0
-"""For a killed process to be gone; it may be amid a mount."""
-SIGKILL = 9
 
 
 async def start(around: Surroundings, container: Container, terminal: Terminal = UNSIZED) -> None:
@@ -38,8 +32,8 @@ async def start(around: Surroundings, container: Container, terminal: Terminal =
     container.cancel_timer()
     try:
         await around.releases.finish(container.id)
-        plan = _plan(around, container, around.images.resolve(record.image_id), terminal)
-        pid, interfaces, began_s = await _launch(around, container, plan)
+        image = around.images.resolve(record.image_id)
+        pid, interfaces, began_s = await _launch_again(around, container, image, terminal)
     except BaseException as error:
         _note_failure(around, container, error, before)
         raise
@@ -60,8 +54,6 @@ async def start(around: Surroundings, container: Container, terminal: Terminal =
 def _plan(around: Surroundings, container: Container, image: ImageView, terminal: Terminal) -> LaunchPlan:
     record = container.record
     directory = around.records.path(record.id)
-    if record.run:
-        clear_work(directory)
     return launch_plan(
         record.spec,
         image,
@@ -69,6 +61,17 @@ def _plan(around: Surroundings, container: Container, image: ImageView, terminal
         around.confine(record.spec),
         terminal,
     )
+
+
+async def _launch_again(
+    around: Surroundings, container: Container, image: ImageView, terminal: Terminal
+) -> tuple[int, tuple[Interface, ...], float]:
+    """A supervisor that died amid the start is no reason to refuse it: the next one is there in milliseconds."""
+    try:
+        return await _launch(around, container, _plan(around, container, image, terminal))
+    except SupervisorLostError as lost:
+        around.log.warning("started once more", container=container.id, reason=lost.message)
+        return await _launch(around, container, _plan(around, container, image, terminal))
 
 
 async def _launch(
@@ -120,14 +123,10 @@ def _write_files(around: Surroundings, container: Container, interfaces: tuple[I
 
 async def _undo(around: Surroundings, container: Container) -> None:
     """No process, no attachment. What cannot be reached now is undone when it can: by releases, by recovery."""
-    over = container.expect_undone()
     try:
-        async with asyncio.timeout(UNDO_S):
-            await around.supervisor.signal(container.id, SIGKILL, every=True)
-            await over
-            await around.supervisor.forget(container.id)
-    except (HawseError, TimeoutError):
-        pass  # the launch had failed by itself; or the supervisor is away, and its next list shows what is left
+        await around.supervisor.abandon(container.id)
+    except HawseError as error:  # it is away: what it still has is found in its list when it is back
+        around.log.warning("not undone yet", container=container.id, reason=error.message)
     await around.releases.release(container.id, container.record.attachments)
 
 

@@ -66,7 +66,7 @@ class Stopping:
             if container.gone:
                 return
             if container.record.damaged:
-                await self._end_unknown(container)
+                await self._around.supervisor.abandon(container.id)  # nobody knows whether it runs
             await self._containers.discard(container)
 
     def _wish_stopped(self, container: Container) -> None:
@@ -107,13 +107,3 @@ class Stopping:
                 f"container {container.record.name} did not end within {KILL_S:g} s of SIGKILL",
                 "one of its processes hangs in the kernel: look at 'hawse top', and at the disk it uses",
             )
-
-    async def _end_unknown(self, container: Container) -> None:
-        """Its record is damaged, so nobody knows whether it runs."""
-        over = container.expect_undone()
-        try:
-            await self._around.supervisor.signal(container.id, SIGKILL, every=True)
-            async with asyncio.timeout(KILL_S):
-                await over
-        except (HawseError, TimeoutError):
-            return

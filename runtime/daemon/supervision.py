@@ -15,6 +15,10 @@ EXIT_UNKNOWN = -1
 """Nobody saw how it ended."""
 
 
+class SupervisorLostError(HawseError):
+    """UNAVAILABLE: it ended amid the request. What became of that, its successor's list says."""
+
+
 class Launched(NamedTuple):
     """A container's first process; `namespace_fd`: its network namespace, the caller's to close."""
 
@@ -37,10 +41,11 @@ class Ending(NamedTuple):
     code: int
     oom_killed: bool
     time_s: float
+    log_lost_bytes: int = 0
 
 
 class Held(NamedTuple):
-    """A container as the supervisor knows it. `state`: waiting, running, frozen, exited (then with `ending`)."""
+    """A container as the supervisor knows it. `state`: waiting, starting, running, frozen, exited (with `ending`)."""
 
     container: str
     run: int
@@ -61,9 +66,6 @@ class Listener(Protocol):
     def executed(self, container: str, execution: str, code: int) -> None:
         """A further process has ended."""
 
-    def connected(self) -> None:
-        """Of what happened before, only what was not forgotten is known."""
-
 
 class Supervisor(Protocol):
     """Every call raises UNAVAILABLE where the supervisor cannot be reached, and what else it says."""
@@ -74,7 +76,10 @@ class Supervisor(Protocol):
     async def go(self, container: str) -> None:
         """Let it exec. Raises: as launch."""
 
-    async def execute(self, container: str, execution: str, process: ProcessPlan, *, detach: bool) -> Executed:
+    async def abandon(self, container: str) -> None:
+        """Undo a start, however far it had come: when this returns nothing of it is left. Absent is fine."""
+
+    async def execute(self, container: str, execution: str, process: ProcessPlan) -> Executed:
         """Raises: as launch; CONFLICT where it does not run."""
 
     async def execution(self, execution: str) -> int | None:
@@ -86,8 +91,11 @@ class Supervisor(Protocol):
     async def freeze(self, container: str, *, on: bool) -> None:
         """Raises: NOT_FOUND; INTERNAL (the cgroup's)."""
 
-    async def input(self, container: str) -> int:
-        """The terminal's master, or the write end of standard input, the caller's to close."""
+    async def input(self, container: str, *, keep: bool) -> int:
+        """The terminal's master, or the write end of standard input, the caller's to close; the only one, or not.
+
+        Raises: CONFLICT where it was given away.
+        """
 
     async def follow(self, container: str) -> tuple[int, int, int]:
         """log, index, bell: the caller's to close. Raises: NOT_FOUND."""
@@ -114,11 +122,21 @@ _STAGES: dict[str, tuple[int, Kind, str]] = {
     "mount": (EXIT_DAEMON, Kind.INVALID, "look at the mounts and the image"),
     "rlimit": (EXIT_DAEMON, Kind.INVALID, ""),
     "cgroup": (EXIT_DAEMON, Kind.INVALID, "give other limits"),
+    "clone": (EXIT_DAEMON, Kind.INTERNAL, "look at what this machine allows"),
+    "terminal": (EXIT_DAEMON, Kind.INTERNAL, ""),
+    "seccomp": (EXIT_DAEMON, Kind.INTERNAL, ""),
+    "prepare": (EXIT_DAEMON, Kind.INTERNAL, ""),
+    "descriptors": (EXIT_DAEMON, Kind.EXHAUSTED, "end containers"),
 }
-"""Stage of a launch: exit code, kind, what to do. Others are faults of this host: 125, INTERNAL."""
+"""Stage of a launch: exit code, kind, what to do."""
+
+
+def knows_stage(stage: str) -> bool:
+    """Whether it is a start that failed, and not a request."""
+    return stage in _STAGES
 
 
 def launch_error(stage: str, message: str) -> HawseError:
     """Why a container or a further process did not start; `facts` has `stage` and `exit_code`."""
-    code, kind, hint = _STAGES.get(stage, (EXIT_DAEMON, Kind.INTERNAL, ""))
+    code, kind, hint = _STAGES[stage]
     return HawseError(kind, message, hint=hint, facts={"stage": stage, "exit_code": code})

@@ -152,7 +152,7 @@ class Verbs:
             return
         self._around.exits.add(Ended(id=record.id, name=record.name, run=record.run, exit=exit_))
         if record.spec.remove:
-            await self._containers.discard(container)
+            await self._containers.discard(container, exit_)
         container.tell(exit_)
 
     async def _start(self, request: StartRequest) -> Reply:

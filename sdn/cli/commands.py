@@ -173,6 +173,7 @@ COMMANDS: tuple[Command, ...] = (
         "controller", "run the controller", "sdn.controller.main",
         "hawse controller --listen 10.0.0.1:4780 --pool 10.64.0.0/10",
     ),
+    _daemon("runtime", "run this host's containers", "runtime.daemon.main", "hawse runtime"),
     _daemon("agent", "run this host's agent", "plugin.agent.main", "hawse agent --config /etc/hawse/agent.json"),
     _command("version", "show versions", "sdn.cli.version", "version", "hawse version -o json"),
     _command(
