@@ -1,8 +1,9 @@
 """Verdicts by number become classic BPF: for each architecture a binary search over ranges of equal verdict.
 
 Pure. Neighbouring numbers mostly share their verdict, so the 450 calls of an architecture are 75 to 130 ranges: the
-program is small (its size is what loading costs, for each container) and a call meets about seven comparisons. It is laid out from its end: jumps go forward only, so what a test jumps to is always there already, and equal returns
-are shared.
+program is small (its size is what loading costs, for each container) and a call meets about seven comparisons.
+It is laid out from its end: jumps go forward only, so what a test jumps to is always there already, and equal
+returns are shared.
 Source: linux/filter.h, linux/seccomp.h (struct seccomp_data), Documentation/userspace-api/seccomp_filter.rst.
 """
 
