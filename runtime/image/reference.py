@@ -88,7 +88,7 @@ def _missing(reference: str, full: str, names: dict[str, str]) -> HawseError:
     repository = full.rpartition(":")[0]
     tags = sorted(name for name in names if name.rpartition(":")[0] == repository)
     if near or tags:
-        hint = f"did you mean {(near or tags)[0]}?"
+        hint = f"did you mean {(tags or near)[0]}?"
     else:
         hint = "'hawse image load FILE' brings one from an archive, 'hawse image ls' lists those that are here"
     return not_found(f"there is no image {reference!r}", hint, image=reference)

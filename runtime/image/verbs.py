@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -110,18 +111,23 @@ def _loaded(store: ImageStore, ids: Sequence[str]) -> dict[str, list[ImageInfo]]
 async def _work(store: ImageStore, job: Mapping[str, Any], fd: int | None) -> AsyncGenerator[Any, None]:
     """Run a worker: its progress, then its result. Raises: what the worker says."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
+    # not the caller's own: that one may be 0, 1 or 2, which the worker has others of
+    archive = -1 if fd is None else fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     try:
-        text = msgspec.json.encode({**job, "store": str(store.directory), "report": writer}).decode()
+        given = {"store": str(store.directory), "archive": archive, "report": writer}
+        text = msgspec.json.encode({**job, **given}).decode()
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-m", "runtime.image.worker", text,
-            stdin=asyncio.subprocess.DEVNULL if fd is None else fd, stdout=asyncio.subprocess.DEVNULL,
-            pass_fds=(writer,),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+            pass_fds=(writer,) if fd is None else (writer, archive),
         )  # fmt: skip
     except BaseException:
         os.close(reader)
         raise
     finally:
         os.close(writer)
+        if fd is not None:
+            os.close(archive)
     stream = asyncio.StreamReader(limit=_LINE_BYTES_MAX)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reader, "rb")

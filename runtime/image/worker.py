@@ -1,8 +1,8 @@
 """The worker: one load, import or save in a process of its own, `python -I -m runtime.image.worker JOB`.
 
-JOB is JSON: {"do", "store", "report", …}. The archive comes in, or goes out, by descriptor 0; what is told goes as
-lines of JSON to the descriptor `report`: {"progress"}, then {"result"} or {"error"}. When nobody reads them any more,
-it ends.
+JOB is JSON: {"do", "store", "archive", "report", …}. The archive comes in, or goes out, by the descriptor `archive`;
+what is told goes as lines of JSON to the descriptor `report`: {"progress"}, then {"result"} or {"error"}. When nobody
+reads them any more, it ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from runtime.image.save import save
 from runtime.image.store import ImageStore
 from sdn.model.errors import HawseError, Kind
 
-_SOURCE = 0
 _EVERY_S = 0.1
 
 
@@ -49,14 +48,14 @@ class _Reporter:
 
 def _run(job: dict[str, Any], reporter: _Reporter) -> Any:
     store = ImageStore(Path(job["store"]))
-    source = Source(_SOURCE, reporter.fd)
+    archive = job["archive"]
     match job["do"]:
         case "load":
-            return load(store, source, job["name"], reporter.progress)
+            return load(store, Source(archive, reporter.fd), job["name"], reporter.progress)
         case "import":
-            return import_tree(store, source, job["name"], job["config"], reporter.progress)
+            return import_tree(store, Source(archive, reporter.fd), job["name"], job["config"], reporter.progress)
         case "save":
-            return save(store, job["images"], _SOURCE, reporter.progress)
+            return save(store, job["images"], archive, reporter.progress)
         case "sweep":
             return remove_trees(store.collect())
         case unknown:

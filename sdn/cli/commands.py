@@ -146,6 +146,29 @@ COMMANDS: tuple[Command, ...] = (
         "hawse stats --no-stream db api",
     ),
     _command(
+        "image load", "bring images from an archive or an OCI layout", "sdn.cli.image", "load",
+        "hawse image load web.tar.gz                 # of docker save, podman save, skopeo copy",
+        "docker save web:1.2 | hawse image load",
+        "hawse image load build/oci --name web:1.2   # a directory",
+    ),
+    _command(
+        "image import", "make an image of a root file system", "sdn.cli.image", "import_tree",
+        "hawse image import debian rootfs.tar.zst --command /bin/bash",
+        "hawse image import busybox ./root --env LANG=C --workdir /srv",
+    ),
+    _command("image ls", "list images", "sdn.cli.image", "ls", "hawse image ls", "hawse image ls -q"),
+    _command("image inspect", "show all of images", "sdn.cli.image", "inspect", "hawse image inspect web:1.2 -o json"),
+    _command(
+        "image rm", "take names of images away, and images with their last name", "sdn.cli.image", "rm",
+        "hawse image rm web:1.1 web:1.0",
+        "hawse image rm -f 3f2a9c                    # all names of it",
+    ),
+    _command(
+        "image save", "write images into an archive that docker and OCI tools take", "sdn.cli.image", "save",
+        "hawse image save web:1.2 db:16 --to both.tar",
+        "hawse image save web:1.2 | zstd > web.tar.zst",
+    ),
+    _command(
         "events", "show what happened, and follow it", "sdn.cli.events", "events",
         "hawse events                                # from now on",
         "hawse events --since 0 --no-follow          # all that is kept",
@@ -191,6 +214,7 @@ GROUPS: dict[str, str] = {
     "network": "networks, and attaching to them",
     "tenant": "address spaces and their owners",
     "host": "machines that run an agent",
+    "image": "what containers are made of",
     "endpoint": "interfaces of containers in networks",
     "lab": "whole multi-host networks on this machine",
 }
