@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
-from pathlib import Path
 
 from runtime.cgroup import prefix_of
 from runtime.daemon.attaching import Agent
@@ -17,7 +15,7 @@ from runtime.daemon.events import Events
 from runtime.daemon.executions import Executions
 from runtime.daemon.exits import Exits
 from runtime.daemon.images import ImageVerbs, StoredImages
-from runtime.daemon.records import Records, delete
+from runtime.daemon.records import Records
 from runtime.daemon.recovery import Recovery
 from runtime.daemon.releases import Releases
 from runtime.daemon.supervision import Ending
@@ -25,7 +23,7 @@ from runtime.daemon.supervisor_link import SupervisorLink
 from runtime.daemon.surroundings import Surroundings
 from runtime.daemon.verbs import Verbs
 from runtime.image.store import ImageStore
-from sdn.model.errors import HawseError, unavailable
+from sdn.model.errors import HawseError
 from sdn.model.version import VERSION
 from sdn.service.roots import Root
 
@@ -67,8 +65,6 @@ class Assembly:
             ImageVerbs(self.around, self.containers, store),
             VERSION,
         )
-        for leftover in records.leftovers():
-            self.around.tasks.begin(_delete(leftover))
 
     # What the supervisor sees ---------------------------------------------------------------------------------------
 
@@ -96,14 +92,6 @@ class Assembly:
             except HawseError as error:  # it went away again, and will come again
                 self.around.log.warning("not compared", reason=error.message)
 
-    # The end --------------------------------------------------------------------------------------------------------
-
-    async def part(self, supervisor: SupervisorLink) -> None:
-        """An orderly stop: who lives lives on; with nobody to hold the supervisor goes too."""
-        if not any(container.living for container in self.containers):
-            with contextlib.suppress(HawseError):  # something lives after all
-                await supervisor.end()
-
     async def close(self) -> None:
         """Let go of everything; what is under way is undone or found by the next daemon."""
         for container in self.containers:
@@ -111,9 +99,3 @@ class Assembly:
         await self.around.tasks.end()
         self.around.events.close()
         self.around.exits.close()
-
-
-async def _delete(leftover: Path) -> None:
-    problem = await asyncio.to_thread(delete, leftover)
-    if problem:
-        raise unavailable(f"not deleted: {problem}")

@@ -60,8 +60,9 @@ class Containers:
     def attachments(self) -> Iterator[tuple[str, str]]:
         """(container, ifname) of all that is, or is about to be, attached."""
         for container in self._by_id.values():
-            for attachment in container.record.attachments:
-                yield container.id, attachment.ifname
+            if container.living or container.record.starting:
+                for attachment in container.record.attachments:
+                    yield container.id, attachment.ifname
 
     async def create(self, spec: ContainerSpec) -> Container:
         """Take a name, make a directory and volumes; its record is still to be written. Nothing is left on an error.

@@ -64,7 +64,6 @@ class Endings:
             oom_killed=ending.oom_killed,
             error=LOST if lost else "",
             streak=streak_after(record.streak, ending.time_s - record.started_s),
-            attachments=(),
             interfaces=(),
             log_lost_bytes=ending.log_lost_bytes,
         )

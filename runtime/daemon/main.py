@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
 async def serve(daemon: Daemon) -> None:
     """Serve until `daemon.stopping`. Raises: HawseError when it cannot begin."""
     from runtime.daemon.assembly import Assembly
-    from runtime.daemon.supervisor_link import SupervisorLink
+    from runtime.daemon.supervisor_link import SupervisorLink, end_supervisor
     from sdn.service.contract_server import ContractServer
 
     missed = asyncio.Event()
@@ -41,5 +41,4 @@ async def serve(daemon: Daemon) -> None:
         daemon.log.info("serving", pid=os.getpid(), containers=sum(assembly.containers.counts().values()))
         daemon.ready()
         await daemon.stopping.wait()
-        await server.close()
-        await assembly.part(supervisor)
+    end_supervisor(daemon.root)  # where containers live it stays with them

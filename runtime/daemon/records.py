@@ -28,7 +28,10 @@ class Attachment(Value, frozen=True, kw_only=True):
 
 
 class Record(Value, frozen=True, kw_only=True):
-    """A container. `starting`: a start was begun and has not come to its exec. `streak`: short runs in a row."""
+    """A container. `starting`: a start was begun and has not come to its exec. `streak`: short runs in a row.
+
+    `attachments`: of the last run; they are to be there while it lives or is starting.
+    """
 
     id: str
     name: str

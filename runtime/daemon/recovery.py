@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 
 from runtime.daemon.container import Container
 from runtime.daemon.containers import Containers
 from runtime.daemon.endings import Endings
-from runtime.daemon.restarts import wants_start
+from runtime.daemon.records import delete
+from runtime.daemon.restarts import Wish, wants_start
 from runtime.daemon.states import LIVING
 from runtime.daemon.supervision import EXIT_UNKNOWN, Ending, Held
 from runtime.daemon.surroundings import Surroundings
@@ -42,7 +45,14 @@ class Recovery:
         for container in self._containers:
             async with container.lock:
                 await self._begin(container)
+        for leftover in self._around.records.leftovers():
+            self._around.tasks.begin(self._delete(leftover))
         self._around.releases.collect()
+
+    async def _delete(self, leftover: Path) -> None:
+        problem = await asyncio.to_thread(delete, leftover)
+        if problem:
+            self._around.log.warning("not deleted", reason=problem)
 
     async def compare(self) -> None:
         """Ends that nobody told are handled; processes of no container are ended."""
@@ -73,7 +83,7 @@ class Recovery:
             return
         await self._around.supervisor.abandon(container.id)
         await self._around.releases.release(container.id, record.attachments)
-        container.change(starting=False, attachments=(), interfaces=(), error=INTERRUPTED, exit_code=125)
+        container.change(starting=False, interfaces=(), error=INTERRUPTED, exit_code=125)
 
     async def _ended_unseen(self, container: Container) -> None:
         """The list that was compared may be older than the container's start: look again, alone with it."""
@@ -120,6 +130,7 @@ class Recovery:
         policy, retries = record.spec.restart, record.spec.restart_retries
         started = record.run > 0
         if started and wants_start(policy, retries, record.wish, record.exit_code, record.restarts):
+            container.change(wish=Wish.RUNNING)
             self._endings.schedule(container, 0.0)
 
 

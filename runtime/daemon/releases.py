@@ -49,7 +49,14 @@ class Releases:
         return container in self._pending
 
     async def finish(self, container: str) -> None:
-        """Before it is attached again: what is left must go. Raises: the agent's error."""
+        """Before it is attached again: what is left of it, or of a daemon before this one, must go.
+
+        Raises: the agent's error.
+        """
+        if self._collect:
+            problem = await self._try_collect()
+            if problem is not None:
+                raise problem
         if container in self._pending:
             async with self._turn:
                 problem = await self._try(container)
@@ -85,7 +92,7 @@ class Releases:
             delay = min(delay * 2, RETRY_MAX_S)
 
     async def _try_all(self) -> bool:
-        if self._collect and not await self._try_collect():
+        if self._collect and await self._try_collect() is not None:
             return False
         for container in list(self._pending):
             async with self._turn:
@@ -95,14 +102,16 @@ class Releases:
             self._due.clear()
         return True
 
-    async def _try_collect(self) -> bool:
+    async def _try_collect(self) -> HawseError | None:
+        await self._free.wait()
+        if not self._collect:
+            return None
         self._free.clear()
         try:
             await self._agent.collect(sorted(self._valid()))
         except HawseError as error:
-            self._log.info("not collected yet", reason=error.message)
-            return False
+            return error
         finally:
             self._free.set()
         self._collect = False
-        return True
+        return None

@@ -31,7 +31,8 @@ async def start(around: Surroundings, container: Container, terminal: Terminal =
         raise conflict(f"container {record.name} cannot be started: {record.error}", f"hawse rm {record.name}")
     container.cancel_timer()
     try:
-        await around.releases.finish(container.id)
+        if record.spec.networks:
+            await around.releases.finish(container.id)
         image = around.images.resolve(record.image_id)
         pid, interfaces, began_s = await _launch_again(around, container, image, terminal)
     except BaseException as error:
@@ -133,7 +134,7 @@ async def _undo(around: Surroundings, container: Container) -> None:
 def _note_failure(around: Surroundings, container: Container, error: BaseException, wish: Wish) -> None:
     reason = error.message if isinstance(error, HawseError) else "its start was interrupted"
     code = int(error.facts.setdefault("exit_code", EXIT_DAEMON)) if isinstance(error, HawseError) else EXIT_DAEMON
-    changes = {"starting": False, "attachments": (), "interfaces": (), "error": reason, "exit_code": code}
+    changes = {"starting": False, "interfaces": (), "error": reason, "exit_code": code}
     try:
         container.change(wish=wish, **changes)
     except HawseError:  # the disk: the next daemon finds a start that never came to its exec, which is what it was

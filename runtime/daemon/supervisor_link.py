@@ -20,12 +20,13 @@ from runtime.daemon.supervision import (
     launch_error,
 )
 from runtime.plan import ExitRecord, LaunchPlan, ProcessPlan
-from runtime.supervisor_client import SupervisorClient, SupervisorError
+from runtime.supervisor_client import Connection, SupervisorClient, SupervisorError
 from sdn.model.errors import HawseError, Kind, unavailable
 from sdn.service.roots import Root
 
 ABANDON_S = 10.0
 ABANDON_PAUSE_S = 0.005
+END_S = 5.0
 
 
 class SupervisorLink:
@@ -144,9 +145,11 @@ class SupervisorLink:
         """See `Supervisor`."""
         return await self._client.status()
 
-    async def end(self) -> None:
-        """End supervisor and keeper. Raises: CONFLICT (containers live)."""
-        await self._client.end()
+
+def end_supervisor(root: Root) -> None:
+    """End supervisor and keeper, once nobody has a `SupervisorLink` any more; while containers live they stay."""
+    with contextlib.suppress(HawseError), Connection(root, END_S) as connection:
+        connection.request("end")
 
 
 def _ending(container: str, facts: dict[str, Any]) -> Ending:

@@ -179,7 +179,7 @@ def test_stop_signals() -> None:
 
 def test_a_plan_in_full() -> None:
     spec = ContainerSpec(
-        image="i", user="", tty=True, stdin=True, init=True, read_only=True, remove=True, memory_bytes=1 << 26, cpus=1.5,
+        image="i", tty=True, stdin=True, init=True, read_only=True, remove=True, memory_bytes=1 << 26, cpus=1.5,
         pids=9, env=("X=2",), log_bytes_max=1 << 20,
     )  # fmt: skip
     made = plan(spec)
