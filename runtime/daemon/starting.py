@@ -32,7 +32,7 @@ async def start(around: Surroundings, container: Container, terminal: Terminal =
     container.cancel_timer()
     try:
         if record.spec.networks:
-            await around.releases.finish(container.id)
+            await _clear(around, container)
         image = around.images.resolve(record.image_id)
         pid, interfaces, began_s = await _launch_again(around, container, image, terminal)
     except BaseException as error:
@@ -62,6 +62,16 @@ def _plan(around: Surroundings, container: Container, image: ImageView, terminal
         around.confine(record.spec),
         terminal,
     )
+
+
+async def _clear(around: Surroundings, container: Container) -> None:
+    """What is left of its attachments goes before there are new ones."""
+    try:
+        await around.releases.finish(container.id)
+    except HawseError as error:
+        networks = ", ".join(wish.network for wish in container.record.spec.networks)
+        message = f"cannot attach container {container.record.name} to network {networks}: {error.message}"
+        raise HawseError(error.kind, message, hint=error.hint, facts={**error.facts, "network": networks}) from None
 
 
 async def _launch_again(
