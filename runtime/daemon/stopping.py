@@ -57,17 +57,23 @@ class Stopping:
 
     async def remove(self, container: Container, force: bool) -> None:
         """Raises: CONFLICT (it runs)."""
-        if force and container.living:
-            async with container.lock:
-                self._wish_stopped(container)
-                ending, run = container.ending(), container.record.run
-            await self._kill(container, run, ending)
         async with container.lock:
-            if container.gone:
+            if force and not container.gone:
+                self._wish_stopped(container)
+            if not force or not container.living:
+                await self._discard(container)
                 return
-            if container.record.damaged:
-                await self._around.supervisor.abandon(container.id)  # nobody knows whether it runs
-            await self._containers.discard(container)
+            ending, run = container.ending(), container.record.run
+        await self._kill(container, run, ending)
+        async with container.lock:
+            await self._discard(container)
+
+    async def _discard(self, container: Container) -> None:
+        if container.gone:
+            return
+        if container.record.damaged:
+            await self._around.supervisor.abandon(container.id)  # nobody knows whether it runs
+        await self._containers.discard(container)
 
     def _wish_stopped(self, container: Container) -> None:
         container.cancel_timer()
