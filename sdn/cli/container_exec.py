@@ -16,6 +16,7 @@ from sdn.cli.container_session import check_terminal
 from sdn.cli.exits import Exit, UsageError
 from sdn.cli.output import print_json
 from sdn.cli.runtime_socket import CODES, attach, socket_of, with_containers_code
+from sdn.cli.signal_forwarding import Abandoned, leave
 from sdn.cli.terminal import STDIN, Raw, fill_standard_descriptors, resize, window_size
 from sdn.model.errors import HawseError
 from sdn.service.contract_client import Connection
@@ -66,6 +67,8 @@ def execute(args: argparse.Namespace) -> int:
         return code_of(_Execution(args, question, descriptors).attend())
     except HungUp:
         return 128 + signal.SIGHUP
+    except Abandoned as left:
+        return 128 + left.number
 
 
 def split_words(words: list[str]) -> tuple[str, list[str]]:
@@ -99,7 +102,7 @@ class _Execution:
         with contextlib.ExitStack() as stack:
             connection = self._begin_waiting(stack)
             if self._terminal >= 0:
-                self._size_terminal(stack)
+                self._hold_terminal(stack)
             if self._args.interactive:
                 CopiedInput(self._copying, STDIN, self._input, b"", self._terminal >= 0)
                 if self._terminal >= 0:
@@ -127,10 +130,12 @@ class _Execution:
         self._copying.watch(connection.fileno(), answered)
         return connection
 
-    def _size_terminal(self, stack: contextlib.ExitStack) -> None:
+    def _hold_terminal(self, stack: contextlib.ExitStack) -> None:
+        """Its size follows ours, and ours is put in order whatever ends us."""
+
         def resized(_number: int, _frame: object) -> None:
             resize(self._terminal, *window_size())
 
-        before = signal.signal(signal.SIGWINCH, resized)
-        stack.callback(signal.signal, signal.SIGWINCH, before)
+        for number, handler in ((signal.SIGWINCH, resized), (signal.SIGHUP, leave), (signal.SIGTERM, leave)):
+            stack.callback(signal.signal, number, signal.signal(number, handler))
         resize(self._terminal, *window_size())

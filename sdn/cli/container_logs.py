@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import sys
 import time
 from collections.abc import Callable
@@ -67,11 +68,19 @@ def _writer(args: argparse.Namespace) -> Callable[[list[Chunk]], None]:
     return Stamper().write if args.timestamps else write_chunks
 
 
+def rung(bell: int) -> bool:
+    """Wait for the bell; whether it rang. Else nothing will come any more. It may be non-blocking."""
+    ready = select.poll()
+    ready.register(bell, select.POLLIN)
+    ready.poll()
+    return bool(os.read(bell, READ_BYTES))
+
+
 def _follow(args: argparse.Namespace, container: str, bell: int, copy: Callable[[], None]) -> None:
     """Until it runs no more. Over restarts of the container, of the daemon and of the supervisor, too."""
     patience = Patience()
     while True:
-        while os.read(bell, READ_BYTES):
+        while rung(bell):
             copy()
         copy()
         os.close(bell)

@@ -20,11 +20,16 @@ TIMEOUT_S = 5.0
 
 
 class Abandoned(Leaving):
-    """Asked to end again and again, we leave the container alone."""
+    """Asked to end, again and again where it is the container's matter, we leave it alone."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
         self.number = number
+
+
+def leave(number: int, _frame: FrameType | None) -> None:
+    """A handler for who forwards nothing but has a terminal to put in order. Raises: Abandoned."""
+    raise Abandoned(number)
 
 
 class SignalForwarding:

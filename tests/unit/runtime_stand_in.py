@@ -108,7 +108,7 @@ class StandIn:
             return Answer(result_reply(result))
         given = {"log": os.dup(self._log), "index": os.dup(self._index)}
         if message.get("attach") or message.get("follow"):
-            given["bell"], bell = os.pipe()
+            given["bell"], bell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             self._bells.append(bell)
         spec = message.get("container", {}) if message["verb"] == "RUN" else {}
         if spec.get("tty"):

@@ -388,3 +388,13 @@ def test_exec_in_a_terminal(played):
         played.end(130)
         assert process.wait(PATIENCE_S) == 130
         assert screen.untouched()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_exec_that_is_ended_puts_the_terminal_in_order(number, played):
+    with at_terminal(played.root, "exec", "-it", "c1", "sh") as (screen, process):
+        played.next("WAIT")
+        screen.wait_raw()
+        process.send_signal(number)
+        assert process.wait(PATIENCE_S) == 128 + number
+        assert screen.untouched()
