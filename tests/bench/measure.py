@@ -14,6 +14,22 @@ from typing import Literal
 Sample = Callable[[], float]
 
 
+class PeerMissingError(Exception):
+    """A row cannot be measured: what it is measured against, or with, is not there. The text is a sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Missing:
+    """A line of the table that could not be measured, and why."""
+
+    slug: str
+    reason: str
+
+    def row(self) -> dict[str, object]:
+        """As `build/bench.json` has it."""
+        return {"slug": self.slug, "missing": self.reason}
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """One line of the table. `ratio` is ours / peer; `judged` is what the target is held against."""
@@ -98,21 +114,24 @@ def compare(
     return Result(slug, unit, ours, peer, target, better, spread, peer_name, judged, note)
 
 
-def print_results(results: Sequence[Result]) -> None:
+def print_results(results: Sequence[Result | Missing]) -> None:
     """The table."""
     sign = {"lower": "≤", "higher": "≥"}
-    print(f"{'row':<24}{'ours':>11}{'peer':>11}{'ratio':>8}{'spread':>16}{'target':>9}  met  peer")
+    print(f"{'row':<32}{'ours':>11}{'peer':>11}{'ratio':>8}{'spread':>16}{'target':>9}  met  peer")
     for r in results:
+        if isinstance(r, Missing):
+            print(f"{r.slug:<32}not measured: {r.reason}")
+            continue
         spread = f"{r.spread[0]:.2f}–{r.spread[1]:.2f}"
         print(
-            f"{r.slug:<24}{r.ours:>8.2f} {r.unit:<2}{r.peer:>8.2f} {r.unit:<2}{r.ratio:>8.2f}{spread:>16}"
+            f"{r.slug:<32}{r.ours:>8.2f} {r.unit:<2}{r.peer:>8.2f} {r.unit:<2}{r.ratio:>8.2f}{spread:>16}"
             f"{sign[r.better]:>4}{r.target:<5g}  {'yes' if r.met else 'NO '}  {r.peer_name}"
         )
         if r.note:
-            print(f"{'':<24}{r.note}")
+            print(f"{'':<32}{r.note}")
 
 
-def write_results(results: Sequence[Result], path: Path) -> None:
+def write_results(results: Sequence[Result | Missing], path: Path) -> None:
     """`build/bench.json`; rows of earlier runs that were not measured now are kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from plugin.kernel.namespace import run_in
 from sdn.service.contract_client import Connection
+from tests.bench.janitor import Janitor
 
 T = TypeVar("T")
 
@@ -34,14 +35,23 @@ containers:
 """
 
 
+HAWSE = str(Path(sys.executable).with_name("hawse"))
+
+
 def hawse(*arguments: str) -> str:
     """Run the command; its output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "sdn.cli.main", *arguments], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([HAWSE, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"hawse {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
     return done.stdout
+
+
+@contextmanager
+def scratch(janitor: Janitor) -> Iterator[Path]:
+    """A directory on disk, removed afterwards."""
+    directory = tempfile.mkdtemp(prefix="hawse-bench-", dir="/var/tmp")
+    with janitor.keep("directory", directory):
+        yield Path(directory)
 
 
 class Inside:
@@ -99,9 +109,10 @@ class Lab:
 
 
 @contextmanager
-def lab(topology: str = TOPOLOGY) -> Iterator[Lab]:
+def lab(janitor: Janitor, topology: str = TOPOLOGY) -> Iterator[Lab]:
     """A lab of its own, gone afterwards."""
     name = f"bench-{os.urandom(3).hex()}"
+    number = janitor.add("command", [HAWSE, "lab", "down", name])
     with tempfile.TemporaryDirectory(prefix="hawse-bench-") as folder:
         file = Path(folder) / "topology.yaml"
         file.write_text(topology.replace("NAME", name))
@@ -110,6 +121,7 @@ def lab(topology: str = TOPOLOGY) -> Iterator[Lab]:
             yield Lab(name)
         finally:
             hawse("lab", "down", name)
+            janitor.forget(number)
 
 
 class Attacher:
@@ -169,4 +181,15 @@ def run_in_new_namespace() -> int:
     return namespace._thread.run(None, lambda: os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
 
 
-__all__ = ["Attacher", "Inside", "Lab", "Sandboxes", "hawse", "lab", "run_in", "run_in_new_namespace"]
+__all__ = [
+    "HAWSE",
+    "Attacher",
+    "Inside",
+    "Lab",
+    "Sandboxes",
+    "hawse",
+    "lab",
+    "run_in",
+    "run_in_new_namespace",
+    "scratch",
+]
