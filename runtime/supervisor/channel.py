@@ -38,7 +38,11 @@ def pair() -> tuple[_socket.socket, _socket.socket]:
 def receive(ours: _socket.socket) -> tuple[bytes, int]:
     """A message, b"" at the end of file, and a descriptor or -1. Raises LaunchError, its own and the process's."""
     try:
-        message, ancillary, _, _ = ours.recvmsg(_MESSAGE_BYTES_MAX, 64, _socket.MSG_CMSG_CLOEXEC)
+        try:
+            message, ancillary, _, _ = ours.recvmsg(_MESSAGE_BYTES_MAX, 64, _socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            # It ended without reading GO, which the kernel tells once, and before the last words that it left.
+            message, ancillary, _, _ = ours.recvmsg(_MESSAGE_BYTES_MAX, 64, _socket.MSG_CMSG_CLOEXEC)
     except OSError as error:
         raise failure.failed("prepare", f"the process did not answer within {TIMEOUT_S} s", error) from error
     if message[:1] == ERROR:

@@ -65,6 +65,8 @@ def find(argv: list[str], values: dict[str, str]) -> str:
     name = argv[0] if argv else ""
     if "/" in name:
         return name
+    if "\0" in name:
+        raise LaunchError("command-not-found", errno.EINVAL, f"the command {name!r} is no file name")
     refused = False
     for directory in (values.get("PATH", _PATH) or _PATH).split(":") if name else ():
         path = f"{directory or '.'}/{name}"

@@ -68,7 +68,11 @@ def launch(
         launched.netns_fd = os.open(f"/proc/{launched.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         launched.start = start_time(launched.pid)
     except OSError as error:
-        abandon(launched)
+        # It has failed already, and has no namespaces any more: what it said is the reason, not what we see.
+        try:
+            channel.receive(ours)
+        finally:
+            abandon(launched)
         raise failed("clone", f"looking at the process {launched.pid} failed", error) from error
     return launched
 
@@ -130,7 +134,11 @@ def execute(
 
 
 def abandon(launched: Launched) -> None:
-    """Kill and reap it, close what it has. In a container all its processes die with the first."""
+    """Kill and reap one that has not executed its command; close what it has.
+
+    Not for a container that runs: its first process has only ended once each `execute`d one, a child of ours too, is
+    reaped, so that a wait for it alone may never return. Kill that one by its pidfd, and reap as the pidfds tell.
+    """
     signals.kill(launched.pidfd)
     _reap(launched.pidfd)
     for fd in (launched.netns_fd, launched.terminal):
@@ -168,7 +176,7 @@ def _clone(namespaces: int, v2_fd: int) -> Launched | None:
 def _say_go(gate: _socket.socket) -> None:
     try:
         gate.send(channel.GO)
-    except BrokenPipeError:
+    except (BrokenPipeError, ConnectionResetError):
         return  # it has given up, and its last words are to be read
 
 
