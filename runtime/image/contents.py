@@ -19,7 +19,6 @@ from runtime.image.configuration import CONFIGURATION_BYTES_MAX
 from runtime.image.layers import TREE
 from runtime.image.manifest import LayerPlan
 from runtime.image.recipe import RecipeWriter
-from runtime.image.reference import short
 from runtime.image.stream import CHUNK_BYTES, Ahead, Extent, Hashing, Pipe, Read, Stream, inflated
 from runtime.image.tar import DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
 from runtime.image.unpack import Unpacked, unpack
@@ -52,8 +51,8 @@ class Contents(Protocol):
     def text(self, name: str) -> bytes | None:
         """A small file; None where it is absent. Raises: INVALID."""
 
-    def stage(self, layer: LayerPlan) -> Staged:
-        """Unpack a layer; the directory is the caller's. Raises: INVALID, OSError."""
+    def stage(self, layer: LayerPlan, title: str) -> Staged:
+        """Unpack a layer; the directory is the caller's. `title`: for sentences. Raises: INVALID, OSError."""
 
 
 class Stage:
@@ -143,15 +142,15 @@ class LayoutDirectory:
             data = file.read(CONFIGURATION_BYTES_MAX + 1)
         return _bounded(data, name)
 
-    def stage(self, layer: LayerPlan) -> Staged:
+    def stage(self, layer: LayerPlan, title: str) -> Staged:
         """See `Contents`."""
         fd = self._open(layer.blob)
         if fd is None:
             raise _lacks(layer)
         try:
             size = os.fstat(fd).st_size
-            _check_size(layer, size)
-            return self._stage.unpack(Extent(fd, 0, size).read, size, _title(layer))
+            _check_size(layer, size, title)
+            return self._stage.unpack(Extent(fd, 0, size).read, size, title)
         finally:
             os.close(fd)
 
@@ -184,13 +183,13 @@ class ArchiveFile:
             return None
         return _bounded(os.pread(self._fd, min(place[1], CONFIGURATION_BYTES_MAX + 1), place[0]), name)
 
-    def stage(self, layer: LayerPlan) -> Staged:
+    def stage(self, layer: LayerPlan, title: str) -> Staged:
         """See `Contents`."""
         place = self._place(layer.blob)
         if place is None:
             raise _lacks(layer)
-        _check_size(layer, place[1])
-        return self._stage.unpack(Extent(self._fd, *place).read, place[1], _title(layer))
+        _check_size(layer, place[1], title)
+        return self._stage.unpack(Extent(self._fd, *place).read, place[1], title)
 
 
 def _headers(fd: int, offset: int, size: int) -> Iterator[tuple[Entry, int]]:
@@ -262,7 +261,7 @@ class ArchiveStream:
         """See `Contents`."""
         return self._texts.get(_follow(name, self._links))
 
-    def stage(self, layer: LayerPlan) -> Staged:
+    def stage(self, layer: LayerPlan, title: str) -> Staged:
         """See `Contents`."""
         name = _follow(layer.blob, self._links)
         staged = self._staged.get(name)
@@ -334,15 +333,9 @@ def _bounded(data: bytes, name: str) -> bytes:
     return data
 
 
-def _check_size(layer: LayerPlan, size: int) -> None:
+def _check_size(layer: LayerPlan, size: int, title: str) -> None:
     if layer.size_bytes is not None and layer.size_bytes != size:
-        raise invalid(
-            f"the layer {_title(layer)} has {size} bytes and not {layer.size_bytes}", "it was not copied as a whole"
-        )
-
-
-def _title(layer: LayerPlan) -> str:
-    return short(layer.digest) if layer.digest else _name_title(layer.blob)
+        raise invalid(f"the layer {title} has {size} bytes and not {layer.size_bytes}", "it was not copied as a whole")
 
 
 def _name_title(name: str) -> str:

@@ -1,73 +1,134 @@
 """What a layer takes over from those below it, which its archive leaves open and overlayfs does not ask.
 
 A directory that the archive implies (`a/b` without an entry `a`) is the one below: same owner, mode, time, attributes.
-An opaque root hides all that is below; overlayfs has no mark for that, so each name there gets a whiteout.
+A whiteout that hides nothing goes: in a directory that no layer below has, overlayfs would list it. An opaque root
+hides all that is below; overlayfs has no mark for that, so each name there gets a whiteout.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import enum
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.image.confine import confined
-from runtime.image.unpack import Unpacked
+from runtime.image.unpack import OPAQUE, Unpacked, is_whiteout
 
 _OVERLAY = "trusted.overlay."
 
 
 def inherit(tree: Path, unpacked: Unpacked, below: Sequence[Path]) -> None:
     """`below`: trees of the layers below, topmost first. Needs a process of its own."""
+    if not unpacked.implied and not unpacked.whiteouts and not unpacked.opaque_root:
+        return
     wanted = dict.fromkeys(unpacked.implied)
-    found: dict[bytes, tuple[os.stat_result, dict[str, bytes]]] = {}
+    hiding = set(unpacked.whiteouts)
+    needed: set[bytes] = set()
+    found: dict[bytes, _Directory] = {}
     names: set[bytes] = set()
+    with confined(tree):
+        hiding -= {path for path in hiding if _look(path, own=True) is _Seen.HIDDEN}
     for lower in below:
-        if not wanted and not unpacked.opaque_root:
-            break
         with confined(lower):
             names.update(os.listdir(b"/"))
             for path in list(wanted):
-                status = _status(path)
-                if status is not None:
+                if _look(path) is not _Seen.ABSENT:
                     del wanted[path]
-                    if stat.S_ISDIR(status.st_mode):
-                        found[path] = (status, _attributes(path))
+                    found.update(_directory(path))
+            for path in list(hiding):
+                seen = _look(path)
+                if seen is _Seen.THERE:
+                    needed.add(path)
+                if seen is not _Seen.ABSENT:
+                    hiding.discard(path)
     with confined(tree):
-        for path, (status, attributes) in found.items():
-            _apply(path, status, attributes)
+        for path, directory in found.items():
+            directory.apply(path)
+        for path in set(unpacked.whiteouts) - needed:
+            _drop(path)
         if unpacked.opaque_root:
             _hide(names)
 
 
-def _status(path: bytes) -> os.stat_result | None:
-    """A link on the way would lead elsewhere in the merged tree: then nothing is known."""
-    try:
-        return os.lstat(path)
-    except OSError:
-        return None
+class _Seen(enum.Enum):
+    """`ABSENT`: a layer further down decides. `HIDDEN`: none further down is seen here."""
+
+    THERE = enum.auto()
+    ABSENT = enum.auto()
+    HIDDEN = enum.auto()
 
 
-def _attributes(path: bytes) -> dict[str, bytes]:
-    return {
-        name: os.getxattr(path, name, follow_symlinks=False)
-        for name in os.listxattr(path, follow_symlinks=False)
-        if not name.startswith(_OVERLAY)
-    }
-
-
-def _apply(path: bytes, status: os.stat_result, attributes: dict[str, bytes]) -> None:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # replaced by a later entry
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _look(path: bytes, own: bool = False) -> _Seen:
+    """Whether one layer has a name, looking as overlayfs does, without following links. `own`: only the way counts."""
+    opaque = False
+    at = 0
+    while at >= 0:
+        at = path.find(b"/", at + 1)
+        prefix = path if at < 0 else path[:at]
+        if at < 0 and own:
+            break
         try:
-            os.fchown(fd, status.st_uid, status.st_gid)
-            os.fchmod(fd, stat.S_IMODE(status.st_mode))
-            for name, value in attributes.items():
-                os.setxattr(fd, name, value)
-            os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
-        finally:
-            os.close(fd)
+            status = os.lstat(prefix)
+        except OSError:
+            break
+        if is_whiteout(status) or (at >= 0 and not stat.S_ISDIR(status.st_mode)):
+            return _Seen.HIDDEN
+        if at < 0:
+            return _Seen.THERE
+        opaque = opaque or _is_opaque(prefix)
+    return _Seen.HIDDEN if opaque else _Seen.ABSENT
+
+
+def _is_opaque(path: bytes) -> bool:
+    try:
+        return os.getxattr(path, OPAQUE, follow_symlinks=False) == b"y"
+    except OSError:
+        return False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Directory:
+    status: os.stat_result
+    attributes: dict[str, bytes]
+
+    def apply(self, path: bytes) -> None:
+        """Make a directory of the layer like this one."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # replaced by a later entry
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fchown(fd, self.status.st_uid, self.status.st_gid)
+                os.fchmod(fd, stat.S_IMODE(self.status.st_mode))
+                for name, value in self.attributes.items():
+                    os.setxattr(fd, name, value)
+                os.utime(fd, ns=(self.status.st_mtime_ns, self.status.st_mtime_ns))
+            finally:
+                os.close(fd)
+
+
+def _directory(path: bytes) -> dict[bytes, _Directory]:
+    """What a directory of a layer below is like; nothing where it is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return {}
+    if not stat.S_ISDIR(status.st_mode):
+        return {}
+    names = [name for name in os.listxattr(path) if not name.startswith(_OVERLAY)]
+    return {path: _Directory(status, {name: os.getxattr(path, name) for name in names})}
+
+
+def _drop(path: bytes) -> None:
+    """A whiteout, if it still is one; its directory's time stays."""
+    parent = path.rpartition(b"/")[0] or b"."
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if is_whiteout(os.lstat(path)):
+            status = os.stat(parent)
+            os.unlink(path)
+            os.utime(parent, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
 
 def _hide(names: set[bytes]) -> None:
@@ -78,4 +139,4 @@ def _hide(names: set[bytes]) -> None:
             os.mknod(name, stat.S_IFCHR, 0)
         else:
             if stat.S_ISDIR(status.st_mode):
-                os.setxattr(name, f"{_OVERLAY}opaque", b"y")
+                os.setxattr(name, OPAQUE, b"y")

@@ -62,7 +62,7 @@ def _add_layers(
         if store.layers.has(chain[number]):
             report(short(diff_id), 0, 0, True)
             continue
-        staged = contents.stage(layer)
+        staged = contents.stage(layer, short(diff_id))
         if layer.digest not in ("", staged.digest) or staged.diff_id != diff_id:
             raise invalid(
                 f"the layer {short(diff_id)} is not what its digest says",

@@ -29,7 +29,7 @@ ENTRIES_MAX = 2_000_000
 """Of one layer; the largest images have some 300 000."""
 _ID_MAX = 2**32 - 2
 _WHITEOUT, _OPAQUE, _AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
-_OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
+OPAQUE = "trusted.overlay.opaque"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LITERAL_BYTES = 256 << 10
 """What is kept of an archive without files in it before it is written down."""
@@ -46,13 +46,14 @@ _ENTRY_ERRORS = frozenset(
 class Unpacked:
     """`implied`: directories that no entry describes, with which they would hide those of the layers below.
 
-    `opaque_root`: the whole of the layers below is hidden, which overlayfs has no mark for.
+    `opaque_root`: the whole of the layers below is hidden, which overlayfs has no mark for. `whiteouts`: names hidden.
     """
 
     size_bytes: int = 0
     entries: int = 0
     opaque_root: bool = False
     implied: list[bytes] = dataclasses.field(default_factory=list)
+    whiteouts: list[bytes] = dataclasses.field(default_factory=list)
 
 
 def unpack(stream: Stream, tree: Path, recipe: RecipeWriter | None, what: str) -> Unpacked:
@@ -144,6 +145,7 @@ class _Unpacker:
         if hidden in (b"", b".", b".."):
             raise self._bad(f"the whiteout {_shown(base)} hides no name")
         path = parent + b"/" + hidden if parent else hidden
+        self.result.whiteouts.append(path)
         try:
             os.mknod(path, stat.S_IFCHR, 0)
         except FileNotFoundError:
@@ -197,14 +199,14 @@ class _Unpacker:
 
     def _directory(self, path: bytes, entry: Entry) -> None:
         try:
-            os.mkdir(path)
+            os.mkdir(path, 0o700)
         except FileNotFoundError:
             self._make_parents(path)
-            os.mkdir(path)
+            os.mkdir(path, 0o700)
         except (FileExistsError, NotADirectoryError):
             if not _is_directory(path):
                 over_whiteout = self._make_room(path)
-                os.mkdir(path)
+                os.mkdir(path, 0o700)
                 if over_whiteout:
                     self._make_opaque(path)
         self._directories[path] = entry
@@ -251,7 +253,7 @@ class _Unpacker:
         while at > 0:
             parent = path[:at]
             try:
-                os.mkdir(parent)
+                os.mkdir(parent, 0o755)
                 self.result.implied.append(parent)
             except FileExistsError:
                 self._make_directory_of(parent)
@@ -260,9 +262,9 @@ class _Unpacker:
     def _make_directory_of(self, parent: bytes) -> None:
         """What is there becomes a directory: a whiteout, for this layer's own wins, or what a link leads to."""
         status = os.lstat(parent)
-        if _is_whiteout(status):
+        if is_whiteout(status):
             os.unlink(parent)
-            os.mkdir(parent)
+            os.mkdir(parent, 0o755)
             self._make_opaque(parent)
         elif stat.S_ISLNK(status.st_mode) and not os.path.exists(parent):
             real = posixpath.realpath(b"/" + parent).lstrip(b"/")
@@ -280,7 +282,7 @@ class _Unpacker:
             self._remove_tree(path)
             return False
         self._remove(path, status)
-        return _is_whiteout(status)
+        return is_whiteout(status)
 
     def _remove(self, path: bytes, status: os.stat_result) -> None:
         if self._recipe is not None and stat.S_ISREG(status.st_mode):
@@ -308,7 +310,7 @@ class _Unpacker:
             del self._directories[path]
 
     def _make_opaque(self, path: bytes) -> None:
-        os.setxattr(path, _OPAQUE_ATTRIBUTE, b"y")
+        os.setxattr(path, OPAQUE, b"y")
 
     def _attributes(self, target: int | bytes, entry: Entry) -> None:
         for name, value in entry.xattrs.items():
@@ -343,7 +345,7 @@ class _Unpacker:
                 os.utime(path, (0, 0), follow_symlinks=False)
 
 
-def _is_whiteout(status: os.stat_result) -> bool:
+def is_whiteout(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
