@@ -118,18 +118,27 @@ class Runtime:
 
 
 @contextlib.contextmanager
+def ended(runtime: Runtime) -> Iterator[None]:
+    """Afterwards none of its processes is left, also where the test took the daemon away."""
+    try:
+        yield
+    finally:
+        if runtime.daemon is None:
+            runtime.start()
+        _empty(runtime)
+
+
+@contextlib.contextmanager
 def standing_runtime() -> Iterator[Runtime]:
     """One that runs, on a root of its own. At the end nothing is left: no process, no file, no control group."""
     root = Path(tempfile.mkdtemp(prefix="hwr-"))
     runtime = Runtime(root)
     try:
         runtime.start()
-        _import(runtime, make_root(root / "tree"))
-        yield runtime
+        with ended(runtime):
+            _import(runtime, make_root(root / "tree"))
+            yield runtime
     finally:
-        if runtime.daemon is None:
-            runtime.start()
-        _empty(runtime)
         shutil.rmtree(root)
 
 
