@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 
 from runtime.cgroup import Cgroup, CgroupError, prefix_of, sweep
 from runtime.supervisor import ending, exits, journal
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def adopt(home: Containers, held: Held, run: str) -> None:
-    """Take over what is there; end what was not let go; what nobody knows is removed."""
+    """Take over what is there; undo what did not run yet; what nobody knows is removed."""
     for name in os.listdir(home.entries):
         with open(home.entry_path(name), "rb") as file:
             entry = journal.parse(file.read())
@@ -53,7 +52,7 @@ def adopt(home: Containers, held: Held, run: str) -> None:
 def _adopt_one(home: Containers, held: Held, entry: journal.Entry) -> None:
     cgroup = Cgroup(home.hierarchies, entry.cgroup)
     exit_record = entry.exit or exits.read_record(entry.directory)
-    if not entry.went or not entry.pid:
+    if not entry.started:
         _undo(home, held, entry, cgroup)
         return
     container = home.by_id[entry.id] = Container(home, entry, cgroup)
@@ -71,18 +70,17 @@ def _adopt_one(home: Containers, held: Held, entry: journal.Entry) -> None:
     container.state = FROZEN if entry.frozen else RUNNING
     container.pidfd = _open_process(entry.pid, entry.start)
     _take_streams(container, held)
-    if container.pidfd < 0:
-        _conclude_without(container)
-        return
     if container.out < 0 and not entry.tty:
         container.out = _open_again(entry, 1, entry.out)
         container.err = _open_again(entry, 2, entry.err)
         _hold_again(container)
     container.watch()
+    if container.pidfd < 0:  # it ended while no supervisor was there: the keeper has its code, or says it in a moment
+        home.loop.later(ending.ended, container)
 
 
 def _undo(home: Containers, held: Held, entry: journal.Entry, cgroup: Cgroup) -> None:
-    """A launch that was never let go: its process dies of the closed gate, if it has not yet."""
+    """A launch that nobody was told of. A process that waits dies of its closed gate."""
     held.drop(entry.id)
     home.link.drop(entry.id)
     ending.remove(cgroup)
@@ -120,19 +118,6 @@ def _take_streams(container: Container, held: Held) -> None:
             os.set_blocking(fd, False)
 
 
-def _conclude_without(container: Container) -> None:
-    """It ended while no supervisor was there: the keeper has the code, or nobody."""
-    home = container.home
-    code = home.codes.get(container.pid)
-    if code is None:
-        say(f"nobody can tell how {container.id} (pid {container.pid}) ended")
-    container.drain()
-    ending.record(container, exits.UNKNOWN if code is None else code, time.time_ns())
-    home.seen(container.pid)
-    container.close()
-    home.loop.later(ending.remove_cgroup, container)
-
-
 def _open_again(entry: journal.Entry, number: int, inode: int) -> int:
     path = f"/proc/{entry.pid}/fd/{number}"
     try:
@@ -166,5 +151,5 @@ def _adopt_executions(home: Containers, held: Held) -> None:
             if pidfd >= 0:
                 execution.watch(pidfd)
             else:
-                execution.conclude(home.codes.get(execution.pid, exits.UNKNOWN))
+                execution.look()
     held.notes.clear()

@@ -57,7 +57,7 @@ class Containers:
     @property
     def living(self) -> list[Container]:
         """Those with a process."""
-        return [container for container in self.by_id.values() if container.pidfd >= 0]
+        return [each for each in self.by_id.values() if each.exit is None and each.failure is None]
 
     def progress(self, container: Container) -> None:
         """News of its launch."""
@@ -88,7 +88,7 @@ class Containers:
     def abandon(self, owner: Connection) -> None:
         """A client went: what it had launched and not let go yet goes too."""
         for container in [container for container in self.by_id.values() if container.owner is owner]:
-            if container.pidfd < 0:
+            if container.failure is not None:
                 del self.by_id[container.id]
             elif container.answer is None:
                 container.owner = None
@@ -100,7 +100,7 @@ class Containers:
         if container is None:
             return
         if container.state != EXITED:
-            if container.pidfd >= 0:
+            if container.failure is None:
                 raise LaunchError("state", 0, f"the container {name} is {container.state}: it cannot be forgotten")
             del self.by_id[name]  # a launch that failed while it waited
             return

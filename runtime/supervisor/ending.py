@@ -30,7 +30,7 @@ def ended(container: Container) -> None:
     home = container.home
     if container.state in (WAITING, STARTING):
         home.progress(container)
-    if container.pidfd < 0 or container.exit is not None:
+    if container.failure is not None or container.exit is not None:
         return
     try:
         code = exits.wait(container.pidfd, reap=False)
@@ -55,7 +55,7 @@ def _foreign_code(container: Container) -> int | None:
     home = container.home
     code = home.codes.get(container.pid)
     if code is None:
-        code = exits.read_foreign(container.pid, container.pidfd)
+        code = exits.read_foreign(container.pid, container.start, container.pidfd)
     if code is not None:
         return code
     container.tries += 1
@@ -69,7 +69,7 @@ def _foreign_code(container: Container) -> int | None:
 
 def _reap(container: Container) -> None:
     try:
-        os.waitid(os.P_PIDFD, container.pidfd, os.WEXITED)
+        exits.wait(container.pidfd, reap=True)
     except ChildProcessError:
         container.home.seen(container.pid)
 
@@ -114,13 +114,14 @@ def exited_event(container: Container) -> dict[str, Any]:
 def discard(container: Container, failure: LaunchError) -> None:
     """One that never ran: nothing is left, but, while nobody has let it go, the reason."""
     home, answer, owner = container.home, container.answer, container.owner
+    container.failure = failure
     exits.send(container.pidfd, KILL)
-    _reap(container)
+    os.waitid(os.P_PIDFD, container.pidfd, os.WEXITED)  # it is our child: what was launched by another is not discarded
     container.close()
     remove_cgroup(container)
     remove_entry(home.entry_path(container.id))
     if answer is None and owner is not None:
-        container.failure, container.owner = failure, owner
+        container.owner = owner
         return
     home.by_id.pop(container.id, None)
     if answer is not None:

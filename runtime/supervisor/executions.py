@@ -52,6 +52,10 @@ class Execution:
 
     def ready(self, _fd: int, _events: int) -> None:
         """It ended."""
+        self.look()
+
+    def look(self) -> None:
+        """It has ended, it seems: learn its code, now or a little later."""
         self._ended(None)
 
     def _ended(self, _: None) -> None:
@@ -62,7 +66,7 @@ class Execution:
         except ChildProcessError:
             code = self.home.codes.get(self.pid)
             if code is None:
-                code = exits.read_foreign(self.pid, self.pidfd)
+                code = exits.read_foreign(self.pid, self.start, self.pidfd)
             if code is None:
                 self.tries += 1
                 self.home.loop.unwatch(self.pidfd)

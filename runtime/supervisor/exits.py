@@ -24,8 +24,10 @@ UNKNOWN = -1
 def wait(pidfd: int, *, reap: bool) -> int | None:
     """The code of a child that ended (0 to 255, 128 + signal); None while it runs.
 
-    Without `reap` it can be waited for again. Raises: ChildProcessError (it is not ours).
+    Without `reap` it can be waited for again. Raises: ChildProcessError (it is not ours; or `pidfd` is -1).
     """
+    if pidfd < 0:
+        raise ChildProcessError
     options = os.WEXITED | os.WNOHANG | (0 if reap else os.WNOWAIT)
     found = os.waitid(os.P_PIDFD, pidfd, options)
     return None if found is None else code_of(found)
@@ -36,7 +38,7 @@ def code_of(found: os.waitid_result) -> int:
     return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
 
 
-def read_foreign(pid: int, pidfd: int) -> int | None:
+def read_foreign(pid: int, start: int, pidfd: int) -> int | None:
     """The code of somebody else's child that ended: from its entry in /proc while nobody reaped it, else of its pidfd.
 
     None: not yet, or never. The pidfd tells on Linux 6.15 or newer, once it was reaped.
@@ -44,11 +46,11 @@ def read_foreign(pid: int, pidfd: int) -> int | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b") ")[2].split()
-        if fields[0] == b"Z":
+        if fields[0] == b"Z" and int(fields[19]) == start:
             return _decode(int(fields[-1]))
     except OSError:
         pass  # reaped: the pidfd may know
-    status = syscall.exit_status(pidfd)
+    status = syscall.exit_status(pidfd) if pidfd >= 0 else None
     return None if status is None else _decode(status)
 
 

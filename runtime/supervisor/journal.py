@@ -2,7 +2,7 @@
 
     {…}                     what was to be launched, before anything of it exists
     pid PID START OUT ERR   it exists (its start time, and the pipes' inodes; 0: none) and waits
-    go                      it may run: from here on its end is recorded
+    runs                    its command was executed: from here on its end is recorded
     frozen | thawed
     exited {…}              only where the file `exit` could not be written: the record
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Entry:
-    """What is in one entry. `went`: it was let go; `pid` 0: it never came to be."""
+    """What is in one entry. `started`: whether it ever ran; `pid` 0: it never came to be."""
 
     __slots__ = (
         "cgroup",
@@ -34,8 +34,8 @@ class Entry:
         "pid",
         "run",
         "start",
+        "started",
         "tty",
-        "went",
     )
 
     def __init__(self, head: dict[str, object]) -> None:
@@ -46,30 +46,34 @@ class Entry:
         self.log_bytes_max = int(str(head["log_bytes_max"]))
         self.tty = bool(head["tty"])
         self.pid = self.start = self.out = self.err = 0
-        self.went = self.frozen = False
+        self.started = self.frozen = False
         self.exit: ExitRecord | None = None
 
 
 def parse(data: bytes) -> Entry | None:
-    """An entry's text; None: not even its first line is whole."""
+    """An entry's text; None: it is not one, or was cut off in its first line."""
     lines = data.split(b"\n")[:-1]
     if not lines:
         return None
     try:
         entry = Entry(json.loads(lines[0]))
-    except (ValueError, KeyError):
+        for line in lines[1:]:
+            _take_line(entry, line.decode())
+    except (ValueError, KeyError, TypeError):
         return None
-    for line in lines[1:]:
-        word, _, rest = line.decode().partition(" ")
-        if word == "pid":
-            entry.pid, entry.start, entry.out, entry.err = map(int, rest.split())
-        elif word == "go":
-            entry.went = True
-        elif word in ("frozen", "thawed"):
-            entry.frozen = word == "frozen"
-        elif word == "exited":
-            entry.exit = json.loads(rest)
     return entry
+
+
+def _take_line(entry: Entry, line: str) -> None:
+    word, _, rest = line.partition(" ")
+    if word == "pid":
+        entry.pid, entry.start, entry.out, entry.err = map(int, rest.split())
+    elif word == "runs":
+        entry.started = True
+    elif word in ("frozen", "thawed"):
+        entry.frozen = word == "frozen"
+    elif word == "exited":
+        entry.exit = json.loads(rest)
 
 
 def begin(path: str, head: dict[str, object]) -> int:

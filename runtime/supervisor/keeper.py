@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from runtime.supervisor.main import main; main(sys.argv[2:])"
 BACKOFF_S = (0.0, 0.1, 0.5, 2.0, 10.0)
-"""Before the next supervisor, by how many died in a row within `SHORT_S` of their start."""
+"""Before the next supervisor, by how many failed (were not killed) in a row within `SHORT_S` of their start."""
+KILLED = 128 + signal.SIGKILL
 SHORT_S = 5.0
 
 
@@ -113,7 +114,7 @@ class Keeper:
         if code == UPGRADE and self._held.upgrade is not None:
             self._execute(*self._held.upgrade)
         short = time.monotonic() - self._started < SHORT_S
-        self._failures = self._failures + 1 if short and code != UPGRADE else 0
+        self._failures = self._failures + 1 if short and code not in (UPGRADE, KILLED) else 0
         say(f"the supervisor ended with {code}; the next one takes over {len(self._held.fds)} containers")
 
     def _spawn(self) -> None:

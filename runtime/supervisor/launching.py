@@ -1,7 +1,7 @@
 """A container comes to be: entry, cgroup, pipes, process; held by the keeper; and only then let go.
 
-Whatever kills the supervisor before GO kills the process with it (its gate closes), and what else there is of it is
-named in its entry. What fails is undone here.
+Whatever kills the supervisor before GO kills the process with it (its gate closes); until the entry says `runs`, and
+that is before any answer, the next supervisor undoes what there is of it. What fails is undone here.
 """
 
 from __future__ import annotations
@@ -139,7 +139,6 @@ def _let_go(container: Container, answer: Answer, result: dict[str, int]) -> Non
     assert launched.gate is not None
     container.answer, container.owner = answer, None
     container.state = STARTING
-    journal.add(home.entry_path(container.id), "go")
     home.loop.watch(container.gate_fd, container)
     try:
         launched.gate.send(channel.GO)
@@ -176,19 +175,20 @@ def _started(container: Container) -> None:
     answer = container.answer
     container.state = RUNNING
     container.close_launch()
+    journal.add(container.home.entry_path(container.id), "runs")
     if answer is not None:
         answer.result({"pid": container.pid, "start": container.start})
 
 
 def _sentence(name: str, error: OSError | CgroupError | LaunchError) -> LaunchError:
-    if isinstance(error, LaunchError):
-        return error
-    if isinstance(error, CgroupError):
-        return LaunchError("cgroup", error.errno, error.message)
     number = error.errno or 0
     if number in TABLE_FULL:
         message = (
             f"cannot launch {name}: the supervisor has no descriptors left ({os.strerror(number)}); end containers"
         )
         return LaunchError("descriptors", number, message)
+    if isinstance(error, LaunchError):
+        return error
+    if isinstance(error, CgroupError):
+        return LaunchError("cgroup", error.errno, error.message)
     return LaunchError("prepare", number, f"cannot launch {name}: {error}")

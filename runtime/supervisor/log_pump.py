@@ -1,14 +1,15 @@
 """From a container's pipes into its log, and the bells of those who follow it.
 
 The record, then the bytes by splice(2) from the pipe to their place in the file: a supervisor killed anywhere in
-between has lost nothing and doubled nothing. Where the disk is full the output is read and dropped, and counted: a container
-never waits for a disk, nor dies of it.
+between has lost nothing and doubled nothing. Where the disk is full the output is read, dropped and counted: a
+container never waits for a disk, nor dies of it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import select
 import time
 
 from runtime import syscall
@@ -68,6 +69,8 @@ class Log:
 
     def splice(self, pipe: int, stream: int) -> bool:
         """Once: what the pipe has. Returns: False at its end. Raises: BlockingIOError when it is empty."""
+        if self._fds is None and not _has_bytes(pipe):
+            return False
         try:
             log, index = self.open()
             offset, number = self._place
@@ -164,6 +167,16 @@ class Log:
         except OSError:
             os.close(log)
             raise
+
+
+def _has_bytes(pipe: int) -> bool:
+    """False: it is at its end. Nothing is made for a container that says nothing. Raises: BlockingIOError."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    ready = poll.poll(0)
+    if not ready:
+        raise BlockingIOError
+    return bool(ready[0][1] & select.POLLIN)
 
 
 def _open(path: str, flags: int) -> int:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import resource
+import signal
 import socket
 
 from runtime.supervisor import ending, keeper, stage
@@ -32,6 +33,8 @@ def main(arguments: list[str]) -> NoReturn:
         os.makedirs(f"{run}/containers", mode=0o700, exist_ok=True)
         stage.enter(f"{run}/stage")
         _raise_descriptor_limit()
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
+            signal.signal(number, signal.SIG_DFL)  # whoever started us may have ignored some
         if "--held" in options:
             keeper.load(int(options["--held"]), run, state).run()
         lock = _lock(f"{run}/supervisor.pid")

@@ -151,7 +151,7 @@ def _status(supervisor: Supervisor, _request: dict[str, Any], answer: Answer) ->
     states: dict[str, int] = {}
     for container in supervisor.containers.by_id.values():
         states[container.state] = states.get(container.state, 0) + 1
-    facts = {"pid": os.getpid(), "keeper": os.getppid(), "descriptors": len(os.listdir("/proc/self/fd")) - 1}
+    facts = {"pid": os.getpid(), "keeper": supervisor.keeper, "descriptors": len(os.listdir("/proc/self/fd")) - 1}
     answer.result({**facts, "containers": states, "executions": len(supervisor.containers.executions)})
 
 

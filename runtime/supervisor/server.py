@@ -147,7 +147,8 @@ class Connection:
             except BlockingIOError:
                 if len(output) > OUTPUT_MAX:
                     self.close()
-                self._loop.watch(self._fd, self, READ | WRITE)
+                else:
+                    self._loop.watch(self._fd, self, READ | WRITE)
                 return
             except OSError:
                 self.close()

@@ -51,12 +51,13 @@ class Places:
 class Supervisor:
     """What the requests work on."""
 
-    __slots__ = ("_code", "_loop", "_server", "containers", "ending")
+    __slots__ = ("_code", "_loop", "_server", "containers", "ending", "keeper")
 
     def __init__(self, places: Places, held: Held, link: Link) -> None:
         self._loop = Loop()
         self._code = 1
         self.ending = False
+        self.keeper = os.getppid()
         self._server = Server(self._loop, places.listener, self._serve, self._gone)
         self.containers = Containers(self._loop, link, places.entries, self._server.tell, held.codes)
         self._loop.watch(link.socket.fileno(), self)
