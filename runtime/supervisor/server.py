@@ -71,7 +71,7 @@ class Answer:
 class Connection:
     """One client."""
 
-    __slots__ = ("_answers", "_fd", "_input", "_loop", "_output", "_server", "_socket", "open", "subscribed")
+    __slots__ = ("_answers", "_fd", "_input", "_loop", "_output", "_server", "_socket", "_waits", "open", "subscribed")
 
     def __init__(self, server: Server, loop: Loop, client: socket.socket) -> None:
         self._server = server
@@ -81,6 +81,7 @@ class Connection:
         self._input = bytearray()
         self._answers: deque[Answer] = deque()
         self._output: deque[tuple[bytes, tuple[int, ...], bool]] = deque()
+        self._waits = False  # for room to write
         self.open = True
         self.subscribed = False
         loop.watch(self._fd, self)
@@ -147,7 +148,8 @@ class Connection:
             except BlockingIOError:
                 if len(output) > OUTPUT_MAX:
                     self.close()
-                else:
+                elif not self._waits:
+                    self._waits = True
                     self._loop.watch(self._fd, self, READ | WRITE)
                 return
             except OSError:
@@ -160,8 +162,9 @@ class Connection:
                 output[0] = (data[sent:], (), False)
             else:
                 output.popleft()
-                if not output:
-                    self._loop.watch(self._fd, self, READ)
+        if self._waits:
+            self._waits = False
+            self._loop.watch(self._fd, self, READ)
 
     def close(self) -> None:
         """Let go of the client and of what would have been sent."""
