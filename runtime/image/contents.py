@@ -7,6 +7,7 @@ is unpacked as it comes by, and found again by its name: nothing is spooled.
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import posixpath
 import stat
@@ -41,6 +42,7 @@ class Staged:
     directory: Path
     digest: str
     diff_id: str
+    stored_bytes: int
     archive_bytes: int
     unpacked: Unpacked
 
@@ -89,7 +91,7 @@ class Stage:
         finally:
             recipe.close(complete=False)
         self._report(what, stored.count, stored.count, True)
-        return Staged(directory, stored.digest, content.digest, content.count, unpacked)
+        return Staged(directory, stored.digest, content.digest, stored.count, content.count, unpacked)
 
     def _reported(self, read: Read, size_bytes: int, what: str) -> Read:
         done = 0
@@ -249,13 +251,22 @@ class ArchiveStream:
                 raise invalid("the archive has too many files that are no layers", "this is no archive of images")
             self._texts[name] = b"".join(bytes(piece) for piece in reader.payload())
             return
-        pieces = reader.payload()
+        pieces, left = reader.payload(), size
+
+        def read(_: int) -> bytes:
+            nonlocal left
+            data = bytes(next(pieces, b""))
+            left -= len(data)
+            return data
+
         try:
-            self._staged[name] = self._stage.unpack(lambda _: bytes(next(pieces, b"")), size, _name_title(name))
-        except HawseError as error:  # perhaps no image needs it
-            self._staged[name] = error
-        for _ in pieces:
-            pass
+            self._staged[name] = self._stage.unpack(read, size, _name_title(name))
+        except HawseError as error:
+            while read(0):
+                pass
+            if left:  # it is the archive that ended
+                raise
+            self._staged[name] = error  # perhaps no image needs it
 
     def text(self, name: str) -> bytes | None:
         """See `Contents`."""
@@ -265,10 +276,13 @@ class ArchiveStream:
         """See `Contents`."""
         name = _follow(layer.blob, self._links)
         staged = self._staged.get(name)
+        if staged is None and name in self._texts:  # small, and it does not look like one
+            staged = self._stage.unpack(io.BytesIO(self._texts[name]).read, len(self._texts[name]), title)
         if staged is None:
             raise _lacks(layer)
         if isinstance(staged, HawseError):
             raise staged
+        _check_size(layer, staged.stored_bytes, title)
         if name in self._used:  # the same layer above other ones
             return self._copy(staged)
         self._used.add(name)

@@ -84,11 +84,11 @@ def _ambiguous(reference: str, meant: list[str], names: dict[str, str]) -> Hawse
 def _missing(reference: str, full: str, names: dict[str, str]) -> HawseError:
     import difflib  # only after a mistake: 5 ms
 
-    near = difflib.get_close_matches(full or reference, list(names), n=1, cutoff=0.6)
-    repository = full.rpartition(":")[0]
-    tags = sorted(name for name in names if name.rpartition(":")[0] == repository)
-    if near or tags:
-        hint = f"did you mean {(tags or near)[0]}?"
+    repositories = {name.rpartition(":")[0] for name in names}
+    repository = full.rpartition(":")[0] or reference
+    near = difflib.get_close_matches(repository, sorted(repositories), n=1, cutoff=0.6)
+    if near:
+        hint = f"did you mean {min(name for name in names if name.rpartition(':')[0] == near[0])}?"
     else:
         hint = "'hawse image load FILE' brings one from an archive, 'hawse image ls' lists those that are here"
     return not_found(f"there is no image {reference!r}", hint, image=reference)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from tests.bench import attach, fill, launching, running, six_hundred, traffic, whole
+from tests.bench import attach, fill, images, launching, running, six_hundred, traffic, whole
 from tests.bench.janitor import Janitor
 from tests.bench.measure import Missing, PeerMissingError, Result, print_results, progress, write_results
 from tests.bench.stand import Lab, lab
@@ -21,6 +21,7 @@ ON_THEIR_OWN: dict[tuple[str, ...], Rows] = {
     ("launch-vs-bwrap",): launching.against_bwrap,
     ("launch-vs-crun",): launching.against_crun,
     ("launches-vs-bwrap",): launching.rate,
+    ("load-vs-umoci",): images.against_umoci,
     ("run-vs-docker",): running.against_docker,
     ("run-to-first-ping",): running.to_first_ping,
     ("supervisor-bytes-per-container",): six_hundred.supervisor_bytes,

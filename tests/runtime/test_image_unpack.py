@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,7 @@ def text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def without_times(found: dict, *paths: str) -> dict:
+def without_times(found: dict[str, Any], *paths: str) -> dict[str, Any]:
     return {
         path: {key: value for key, value in fact.items() if key != "mtime_ns" or path not in paths}
         for path, fact in found.items()
@@ -211,7 +212,7 @@ def outside(tmp_path: Path) -> Iterator[Path]:
 UP = "../" * 12
 
 
-def refused(victim: Path) -> dict[str, list]:
+def refused(victim: Path) -> dict[str, list[Any]]:
     path = str(victim).lstrip("/")
     return {
         "a path that leads up": [entry(f"{UP}{path}", content=b"evil")],
@@ -248,7 +249,7 @@ def test_is_refused_with_a_sentence_and_leaves_nothing(what, store, outside):
     assert_empty(store)
 
 
-def harmless(victim: Path) -> dict[str, list]:
+def harmless(victim: Path) -> dict[str, list[Any]]:
     path = str(victim).lstrip("/")
     return {
         "an absolute path": [entry(f"/{path}", content=b"evil")],

@@ -42,7 +42,7 @@ def read(data: bytes, chunk: int = 1 << 16) -> list[tuple[Entry, bytes]]:
 
 
 names = st.text(
-    st.characters(blacklist_categories=("Cs",), blacklist_characters="\0/"), min_size=1, max_size=40
+    st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=40
 ).filter(lambda name: name.strip("."))
 paths = st.lists(names, min_size=1, max_size=8).map("/".join)
 
@@ -63,7 +63,7 @@ def members(draw: st.DrawFn) -> list[tuple[tarfile.TarInfo, bytes]]:
         data = draw(st.binary(max_size=1500)) if info.type == tarfile.REGTYPE else b""
         info.size = len(data)
         if draw(st.booleans()):
-            info.pax_headers["SCHILY.xattr.user.note"] = draw(names)
+            info.pax_headers = {"SCHILY.xattr.user.note": draw(names)}
         found.append((info, data))
     return found
 
