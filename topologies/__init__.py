@@ -5,17 +5,21 @@ Vocabulary
     lab          a topology brought to life: hosts as network namespaces running the very daemons of production
     underlay     a namespace with a bridge that the hosts hang on; the controller runs in it
     record       what `down` needs: a lab's directory `/run/hawse/<8 hex>`, written before each thing is made
+    workload     what runs in a container: image, command, environment, limits, volumes
     station      a container as the check sees it: its namespace, interfaces, and the sockets made in it
     probe        one question: does this packet of this container arrive at that address of that container?
     control      a later packet of the same sender that must arrive: only then does silence count
     forgery      a frame with a lie in it, which must die with a name
 
 One lab's walk: `document` reads YAML with line numbers, `schema` makes it a `Topology` or refuses it with file and
-line; `lab` claims a directory (`record`), makes the `underlay`, starts `daemons`, asks the controller for tenants and
-networks and each agent for attachments. `check` reads from the controller who has which address, `plan` lists every
+line; `images` finds what it brings along; `lab` claims a directory (`record`), makes the `underlay`, starts `daemons`:
+a controller, and on each host an agent and a runtime, which starts its supervisor; `building` asks the controller for
+tenants and networks and each host's runtime for its `containers`, which it attaches by the agent's contract. `check`
+reads from the runtimes where the containers are and from the controller who has which address, `plan` lists every
 ordered pair, `probe` sends all packets at once from sockets that were made inside the containers, `matrix` shows it.
-`cleanup` needs nothing but the directory: it kills whatever lives in the lab's namespaces, unmounts, removes.
+`cleanup` needs nothing but the directory: it kills whatever lives in the lab's namespaces and in its hosts' cgroups,
+unmounts, removes.
 
-Limits: a lab is one machine; containers are namespaces with a process in them; nothing touches the machine's own
-network namespace, so a lab has no way out.
+Limits: a lab is one machine with one kernel; nothing touches the machine's own network namespace, so a lab has no way
+out, and images come from files.
 """

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from sdn.cli.attach import namespace_of
 from sdn.client.client import Client
 from sdn.model.address import address_number, family_of, parse_interface, parse_prefix
 from sdn.model.errors import not_found
 from sdn.reconcile.reach import underlay_family
+from topologies.containers import containers_of
 from topologies.plan import Connected, Interface, Probe, Station, may_hear, plan_probes, unasked
 from topologies.post import open_posts
 from topologies.probe import Heard, Prober
@@ -119,22 +121,30 @@ def judge_forgery(forgery: Forgery, heard: Heard, stations: Mapping[str, Station
 
 
 def read_stations(client: Client, directory: Directory, topology: Topology) -> list[Station]:
-    """What each container of the lab has now, as the controller knows it (attached by hand since, too)."""
+    """What each container of the lab has now, as the controller knows it (attached by hand since, too).
+
+    Raises: CONFLICT where one does not run; UNAVAILABLE.
+    """
+    roots = {host.name: directory.root(host.name) for host in topology.hosts}
+    known = {host: {info["name"]: info for info in containers_of(root)} for host, root in roots.items()}
     networks = {item["id"]: item for item in client.items("/v1/networks")}
     interfaces: dict[tuple[str, str], list[Interface]] = {}
     for item in client.items("/v1/endpoints"):
         network = networks[item["network"]]
         found = interfaces.setdefault((item["host_name"], item["container"]), [])
         found.append(_interface(item, network))
-    return [
-        Station(
-            name=container.name,
-            host=container.host,
-            netns=str(directory.namespace(container.name)),
-            interfaces=tuple(sorted(interfaces.get((container.host, container.name), []), key=lambda i: i.ifname)),
+    stations: list[Station] = []
+    for container in topology.containers:
+        info = known[container.host].get(container.name, {"name": container.name, "id": "", "state": "gone"})
+        stations.append(
+            Station(
+                name=container.name,
+                host=container.host,
+                netns=namespace_of(info),
+                interfaces=tuple(sorted(interfaces.get((container.host, info["id"]), []), key=lambda i: i.ifname)),
+            )
         )
-        for container in topology.containers
-    ]
+    return stations
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-"""Taking a lab away, whatever state it is in: by its directory and its namespaces, not by what was remembered.
+"""Taking a lab away, whatever state it is in: by its directory, namespaces and cgroups, not by what was remembered.
+
+Containers live in namespaces that nobody has pinned; whose they are tells the cgroup that each is born in.
 
 The kernel frees links, addresses, routes and tables with the namespaces; so nothing is deleted one by one.
 """
@@ -13,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from plugin.kernel import namespace
+from runtime.cgroup import CgroupError, Hierarchies, prefix_of, sweep
 from sdn.model.errors import HawseError, Kind
 from topologies import processes
 from topologies.record import Directory
@@ -27,10 +30,11 @@ def destroy(directory: Directory) -> None:
     Goes on after an error. Raises: UNAVAILABLE or INTERNAL, with all that went wrong.
     """
     problems: list[str] = []
-    try:
-        _end_processes(directory)
-    except HawseError as error:
-        problems.append(str(error))
+    for end in (_end_processes, _end_containers):  # in this order: who would start containers is dead then
+        try:
+            end(directory)
+        except HawseError as error:
+            problems.append(str(error))
     for path in _mounts(directory.path):
         try:
             namespace.remove(path)
@@ -69,8 +73,27 @@ def _end_processes(directory: Directory) -> None:
     raise HawseError(Kind.UNAVAILABLE, f"new processes keep starting in the lab {directory.id}")
 
 
+def _end_containers(directory: Directory) -> None:
+    hierarchies = Hierarchies.detect()
+    problems: list[str] = []
+    for path in roots_of(directory):
+        try:
+            sweep(hierarchies, prefix_of(str(path)), ())
+        except (CgroupError, OSError) as error:
+            problems.append(str(error))
+    if problems:
+        raise HawseError(Kind.UNAVAILABLE, "; ".join(problems))
+
+
+def roots_of(directory: Directory) -> list[Path]:
+    """Every directory of a lab that may be a host's root."""
+    with contextlib.suppress(FileNotFoundError):
+        return [path for path in directory.path.iterdir() if path.is_dir() and path.name not in ("ns", "log")]
+    return []
+
+
 def namespaces_of(directory: Directory) -> list[Path]:
-    """Every pinned namespace of a lab: hosts', containers' and, below the hosts' roots, tenants'."""
+    """Every pinned namespace of a lab: hosts' and, below the hosts' roots, tenants'."""
     return [*directory.path.glob("ns/*"), *directory.path.glob("*/netns/*")]
 
 

@@ -14,6 +14,7 @@ from sdn.model.errors import HawseError, denied, invalid, not_found
 from topologies.record import CONTROLLER, UNDERLAY, Directory, Record, find_lab, labs
 
 DEMO = "two-hosts"
+SHELL = "/bin/sh"
 
 
 class _Progress:
@@ -94,12 +95,8 @@ def _check(directory: Directory, output: str) -> int:
 
 
 def exec(args: argparse.Namespace) -> int:  # noqa: A001 - named after its command
-    """Become a command inside a host, a container or the underlay; returns only where that fails."""
+    """Run a command in a container, or become one in a host or the underlay; then it returns only where that fails."""
     _need_root()
-    from pathlib import Path
-
-    from plugin.kernel import namespace
-
     directory = find_lab(args.lab)
     record = directory.read()
     place = UNDERLAY if args.place == CONTROLLER else args.place
@@ -110,12 +107,32 @@ def exec(args: argparse.Namespace) -> int:  # noqa: A001 - named after its comma
         hint = nearest_hint(place, known) or f"there are: {', '.join(known)}"
         raise not_found(f"there is no host or container {place!r} in the lab {directory.name}", hint)
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
-    command = command or [os.environ.get("SHELL", "/bin/sh")]
+    host = record.containers.get(place) if record else None
+    return _enter(directory, place, command) if host is None else _exec_inside(directory, host, place, command)
+
+
+def _exec_inside(directory: Directory, host: str, container: str, command: list[str]) -> int:
+    """As `hawse exec` does it; with a terminal where there is one."""
+    from sdn.cli.container_exec import execute
+
+    wish = argparse.Namespace(
+        root=str(directory.root(host).run), controller=None, output="table", words=[container, *(command or [SHELL])],
+        interactive=True, tty=sys.stdin.isatty() and sys.stdout.isatty(), detach=False, env=[], env_file=[],
+        user="", workdir="",
+    )  # fmt: skip
+    return execute(wish)
+
+
+def _enter(directory: Directory, place: str, command: list[str]) -> int:
+    from pathlib import Path
+
+    from plugin.kernel import namespace
+
+    command = command or [os.environ.get("SHELL", SHELL)]
     environment = dict(os.environ)
     for variable in ("HAWSE_ROOT", "HAWSE_CONTROLLER"):
         environment.pop(variable, None)
-    if place == UNDERLAY or (record and place in record.hosts):
-        environment["HAWSE_ROOT"] = str(directory.root(CONTROLLER if place == UNDERLAY else place).run)
+    environment["HAWSE_ROOT"] = str(directory.root(CONTROLLER if place == UNDERLAY else place).run)
     # `hawse` itself is to be found inside, wherever it is installed.
     environment["PATH"] = f"{environment.get('PATH', '/usr/bin:/bin')}:{Path(sys.executable).parent}"
     fd = namespace.open_pinned(directory.namespace(place))
@@ -185,14 +202,19 @@ def ps(args: argparse.Namespace) -> int:
     print_table(("WHERE", "DAEMON", "PID", "STATE", "MEMORY", "UPTIME"), rows)
     print()
     containers = [
-        (c["name"], c["host"], c["pid"], c["state"], i.get("network"), i.get("ifname"), i.get("addresses"))
+        (c["name"], c["host"], c["image"], c["pid"], _state(c), i.get("network"), i.get("ifname"), i.get("addresses"))
         for c in status["containers"]
         for i in (c["interfaces"] or [{}])
     ]
-    print_table(("CONTAINER", "HOST", "PID", "STATE", "NETWORK", "INTERFACE", "ADDRESSES"), containers)
-    if status["problem"]:
-        print(f"hawse: addresses are not known: {status['problem']}", file=sys.stderr)
+    print_table(("CONTAINER", "HOST", "IMAGE", "PID", "STATE", "NETWORK", "INTERFACE", "ADDRESSES"), containers)
+    for problem in status["problems"]:
+        print(f"hawse: {problem}", file=sys.stderr)
     return Exit.OK
+
+
+def _state(container: dict[str, Any]) -> str:
+    code = container["exit_code"]
+    return str(container["state"]) if code is None else f"{container['state']} ({code})"
 
 
 def _duration(seconds: float) -> str:

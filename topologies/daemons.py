@@ -1,4 +1,4 @@
-"""Starting what lives in a lab: daemons and containers' processes, each born inside its namespace.
+"""Starting what lives in a lab: its daemons, each born inside its namespace.
 
 The thread that starts a process is in the namespace already, so the child is there from its first instruction, and
 whoever looks for processes by namespace finds it at any moment.
@@ -6,17 +6,17 @@ whoever looks for processes by namespace finds it at any moment.
 
 from __future__ import annotations
 
-import asyncio
+import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from plugin.kernel import namespace
-from sdn.model.errors import HawseError, Kind, unavailable
+from sdn.model.errors import unavailable
 from topologies import processes
-from topologies.record import Directory, Process
+from topologies.record import RUNTIME, Directory, Process, runtime_of
 
 READY_S = 20.0
 """A daemon needs half a second; on a machine that is all busy a good deal more."""
@@ -24,6 +24,14 @@ LOG_TAIL_BYTES = 4096
 GONE = "the lab was taken down again"
 OWN_VARIABLES = ("HAWSE_ROOT", "HAWSE_CONTROLLER", "NOTIFY_SOCKET")
 """What whoever calls `lab up` may have set for another controller."""
+
+
+Say = Callable[[str], None]
+
+
+def count(number: int, what: str) -> str:
+    """`1 host`, `2 hosts`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def hawse_command() -> list[str]:
@@ -36,9 +44,14 @@ class Daemon:
     """One that was started; `wait_ready` says when it serves."""
 
     def __init__(self, directory: Directory, name: str, where: str, arguments: Sequence[str]) -> None:
-        """`name`: its root below the lab's directory; `where`: the namespace it is born in."""
-        self.name = name
-        self._log = directory.log(name)
+        """`name`: its root below the lab's directory; `where`: the namespace it is born in; `arguments`: word first.
+
+        Raises: UNAVAILABLE.
+        """
+        self.name = runtime_of(name) if arguments[0] == RUNTIME else name
+        """Among the record's processes."""
+        self._what = f"the {arguments[0]} of {name}" if name != arguments[0] else f"the {name}"
+        self._log = directory.log(self.name)
         self._ready, child_ready = os.pipe2(os.O_CLOEXEC)
         command = [*hawse_command(), *arguments, "--root", str(directory.path / name), "--ready-fd", str(child_ready)]
         try:
@@ -51,6 +64,8 @@ class Daemon:
 
     async def wait_ready(self) -> None:
         """Until it serves. Raises: UNAVAILABLE, with what it said last."""
+        import asyncio  # here: what starts daemons is to start them soon, and needs none of it
+
         loop = asyncio.get_running_loop()
         spoken: asyncio.Future[bytes] = loop.create_future()
 
@@ -64,12 +79,9 @@ class Daemon:
             async with asyncio.timeout(READY_S):
                 if await spoken:
                     return
-            raise unavailable(f"the daemon of {self.name} ended: {self._last_words()}", GONE)
+            raise unavailable(f"{self._what} ended: {self._last_words()}", GONE)
         except TimeoutError:
-            raise unavailable(
-                f"the daemon of {self.name} does not serve after {READY_S:g} s: {self._last_words()}",
-                GONE,
-            ) from None
+            raise unavailable(f"{self._what} does not serve after {READY_S:g} s: {self._last_words()}", GONE) from None
         finally:
             loop.remove_reader(self._ready)
 
@@ -88,7 +100,7 @@ class Daemon:
 
 
 def start(directory: Directory, where: str, command: Sequence[str], log: Path, pass_fds: Sequence[int] = ()) -> Process:
-    """A process in a namespace of the lab, in a session of its own. Raises: NOT_FOUND, UNAVAILABLE."""
+    """A process in a namespace of the lab, in a session of its own. Raises: UNAVAILABLE."""
     environment = {key: value for key, value in os.environ.items() if key not in OWN_VARIABLES}
     namespace_fd = os.open(directory.namespace(where), os.O_RDONLY | os.O_CLOEXEC)
     log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -108,15 +120,27 @@ def start(directory: Directory, where: str, command: Sequence[str], log: Path, p
 
     try:
         return namespace.run_in(namespace_fd, spawn)
-    except FileNotFoundError:
-        raise HawseError(
-            Kind.NOT_FOUND, f"{command[0]!r}, the command of {where}, is not there", hint="give its whole path"
-        ) from None
     except OSError as error:
-        raise HawseError(Kind.UNAVAILABLE, f"{command[0]!r} of {where} cannot be started: {error}") from None
+        raise unavailable(f"{command[0]!r} of {where} cannot be started: {error}") from None
     finally:
         os.close(namespace_fd)
         os.close(log_fd)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Started:
+    """A lab's daemons on their way; by host, but for the controller. `configurations`: what agents wait for."""
+
+    controller: Daemon
+    agents: dict[str, Daemon]
+    runtimes: dict[str, Daemon]
+    configurations: dict[str, LateFile]
+
+    @property
+    def processes(self) -> dict[str, Process]:
+        """For the record."""
+        daemons = (self.controller, *self.agents.values(), *self.runtimes.values())
+        return {daemon.name: daemon.process for daemon in daemons}
 
 
 class LateFile:

@@ -89,11 +89,14 @@ def end(processes: Iterable[Process]) -> None:
                 waiting[fd] = process
                 poll.register(fd, select.POLLIN)
                 if is_alive(process):  # asked after the descriptor was taken: from here on nobody else can be meant
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+                    signal.pidfd_send_signal(fd, signal.SIGSTOP)
                 else:
                     os.close(fd)
                     poll.unregister(fd)
                     del waiting[fd]
+        for fd in waiting:  # now that they stand still: of some each would start the other anew (keeper, supervisor)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
         deadline = time.monotonic() + END_S
         while waiting:
             left_s = deadline - time.monotonic()

@@ -1,11 +1,12 @@
 """Where a lab is: `/run/hawse/<8 hex>`, with a record that says who is in it, written before each thing is made.
 
     lab.json        the record            topology.yaml   the file, as it was
-    ns/NAME         pinned namespaces: `underlay`, hosts, containers
+    ns/NAME         pinned namespaces: `underlay` and hosts
     controller/     the controller's root HOST/           a host's root: sockets, state, `netns/` of its tenants
-    log/NAME.log    what a daemon or container wrote on stderr
+    log/NAME.log    what a daemon wrote on stderr: the controller, an agent (its host's name), HOST+runtime
 
-Finding what to remove needs no record: everything lives in the lab's namespaces or below its directory.
+Finding what to remove needs no record: everything lives in the lab's namespaces, in the cgroups of its hosts'
+runtimes, or below its directory.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ BASE = Path("/run/hawse")
 _DIRECTORY = re.compile(r"[0-9a-f]{8}")
 UNDERLAY = "underlay"
 CONTROLLER = "controller"
+RUNTIME = "runtime"
+
+
+def runtime_of(host: str) -> str:
+    """What a host's runtime daemon is called among processes and logs: no host's or container's name has a `+`."""
+    return f"{host}+runtime"
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +46,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """`phase`: `building`, `up` or `going`. `builder` is the `lab up` that makes it, while it does.
 
-    `processes`: `controller`, hosts' agents and containers by name.
+    `containers`: the host of each. `processes`: the daemons: `controller`, an agent by its host's name, a runtime by
+    `runtime_of` it.
     """
 
     name: str
@@ -47,7 +55,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     phase: str
     since_s: float
     hosts: tuple[str, ...]
-    containers: tuple[str, ...]
+    containers: dict[str, str]
     builder: Process | None = None
     processes: dict[str, Process] = {}
 
@@ -80,7 +88,7 @@ class Directory:
         return Root(self.path / name / "state", self.path / name)
 
     def log(self, name: str) -> Path:
-        """What a daemon or container says."""
+        """What a daemon says."""
         return self.path / "log" / f"{name}.log"
 
     @property

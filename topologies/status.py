@@ -1,41 +1,82 @@
-"""How a lab is: its daemons and containers, from the kernel; their addresses, from its controller."""
+"""How a lab is: its daemons, from the kernel; its containers, from their runtimes; addresses, from its controller."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from sdn.client.client import Client
 from sdn.model.errors import HawseError, not_found
+from sdn.service.contract_client import request
 from topologies import processes
-from topologies.record import CONTROLLER, Directory, Process, Record
+from topologies.containers import ASK_TIMEOUT_S, containers_of
+from topologies.record import CONTROLLER, RUNTIME, Directory, Process, Record, runtime_of
 
 REST_TIMEOUT_S = 5.0
 
 
 def lab_status(directory: Directory) -> dict[str, Any]:
-    """`{"name", "id", "daemons": […], "containers": […], "problem"}`. Raises: NOT_FOUND (no record)."""
+    """`{"name", "id", "daemons": […], "containers": […], "problems"}`. Raises: NOT_FOUND (no record)."""
     record = directory.read()
     if record is None:
         raise not_found(f"the lab {directory.id} has no record: a crash left it", f"hawse lab down {directory.id}")
     interfaces, problem = _interfaces(directory)
-    hosts = _hosts_of(directory, record)
+    problems = [f"addresses are not known: {problem}"] if problem else []
+    containers: list[dict[str, Any]] = []
+    for host in record.hosts:
+        try:
+            found = {info["name"]: info for info in containers_of(directory.root(host))}
+        except HawseError as error:
+            problems.append(f"the containers of {host} are not known: {error.message}")
+            containers += [_container(host, name, None) for name, where in record.containers.items() if where == host]
+            continue
+        planned = [name for name, where in record.containers.items() if where == host]
+        for name in dict.fromkeys([*planned, *found]):  # those that were made by hand, too
+            info = found.get(name, {"state": "gone"})
+            containers.append(
+                {**_container(host, name, info), "interfaces": interfaces.get((host, info.get("id", "")), [])}
+            )
     return {
         "name": record.name,
         "id": directory.id,
-        "daemons": [
-            {"name": name, "daemon": daemon, **_process(record.processes.get(name))}
-            for name, daemon in ((CONTROLLER, "controller"), *((host, "agent") for host in record.hosts))
-        ],
-        "containers": [
-            {
-                "name": name,
-                "host": hosts.get(name, ""),
-                **_process(record.processes.get(name)),
-                "interfaces": interfaces.get((hosts.get(name, ""), name), []),
-            }
-            for name in record.containers
-        ],
-        "problem": problem,
+        "daemons": _daemons(directory, record),
+        "containers": containers,
+        "problems": problems,
+    }
+
+
+def _daemons(directory: Directory, record: Record) -> list[dict[str, Any]]:
+    rows = [{"name": CONTROLLER, "daemon": "controller", **_process(record.processes.get(CONTROLLER))}]
+    for host in record.hosts:
+        rows.append({"name": host, "daemon": "agent", **_process(record.processes.get(host))})
+        rows.append({"name": host, "daemon": RUNTIME, **_process(record.processes.get(runtime_of(host)))})
+        rows.append({"name": host, "daemon": "supervisor", **_process(_supervisor(directory, host))})
+    return rows
+
+
+def _supervisor(directory: Directory, host: str) -> Process | None:
+    """As the runtime knows it."""
+    try:
+        status = request(directory.root(host).runtime_socket, {"verb": "STATUS"}, timeout_s=ASK_TIMEOUT_S)
+    except HawseError:
+        return None
+    return processes.identify(int(status["supervisor_pid"]))
+
+
+def _container(host: str, name: str, info: dict[str, Any] | None) -> dict[str, Any]:
+    """`info` None: its runtime does not answer."""
+    known = info or {"state": "unknown"}
+    running = known["state"] == "running"
+    return {
+        "name": name,
+        "host": host,
+        "id": known.get("id"),
+        "state": known["state"],
+        "image": known["spec"]["image"] if "spec" in known else None,
+        "pid": known.get("pid") or None,
+        "exit_code": known["exit_code"] if known["state"] == "exited" else None,
+        "uptime_s": round(time.time() - known["started_s"], 1) if running else 0.0,
+        "interfaces": [],
     }
 
 
@@ -47,19 +88,6 @@ def _process(process: Process | None) -> dict[str, Any]:
         "resident_bytes": processes.resident_bytes(process) if process and alive else 0,
         "uptime_s": round(processes.uptime_s(process), 1) if process and alive else 0.0,
     }
-
-
-def _hosts_of(directory: Directory, record: Record) -> dict[str, str]:
-    import json
-
-    found: dict[str, str] = {}
-    for host in record.hosts:
-        try:
-            names = json.loads((directory.root(host).run / "containers.json").read_bytes())
-        except (OSError, ValueError):
-            continue
-        found.update(dict.fromkeys(names, host))
-    return found
 
 
 def _interfaces(directory: Directory) -> tuple[dict[tuple[str, str], list[dict[str, Any]]], str]:

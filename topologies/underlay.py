@@ -1,4 +1,4 @@
-"""The wires below a lab: a namespace with a bridge for the underlay, one per host hung on it, one per container.
+"""The wires below a lab: a namespace with a bridge for the underlay, and one per host hung on it.
 
 Interface indices are given, not asked for, so that all requests of a namespace are one send.
 """
@@ -43,9 +43,8 @@ def _up(index: int) -> Request:
 
 
 def make_namespaces(directory: Directory, topology: Topology) -> None:
-    """Every namespace of the lab, wired. Raises: DENIED, UNAVAILABLE, with what could not be made."""
-    names = [UNDERLAY, *(host.name for host in topology.hosts), *(c.name for c in topology.containers)]
-    for name in names:
+    """The underlay's and the hosts' namespaces, wired. Raises: DENIED, UNAVAILABLE, with what could not be made."""
+    for name in (UNDERLAY, *(host.name for host in topology.hosts)):
         try:
             namespace.create(directory.namespace(name), _loopback_up)
         except PermissionError:

@@ -5,10 +5,11 @@ Pure: whether an image or a volume's path is there, `lab up` finds out (see `ima
 
 from __future__ import annotations
 
+import argparse
 import re
 
+from sdn.cli.quantities import parse_size
 from sdn.model.container import MEMORY_BYTES_MIN, MountKind, MountSpec, Restart
-from sdn.model.errors import invalid
 from topologies.document import Place
 from topologies.values import ImageSource, Workload
 
@@ -25,7 +26,6 @@ PIDS_MAX = 1 << 22
 """The kernel's own bound of all processes (PID_MAX_LIMIT)."""
 WORDS_MAX = 1000
 """Of a command or an environment; a request to the runtime has at most a mebibyte."""
-_SIZE = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,3}))?\s*([kmgt]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
 _VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _CPUS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
@@ -53,17 +53,15 @@ def parse_workload(fields: dict[str, Place]) -> Workload:
     )
 
 
-def parse_size(text: str) -> int:
-    """`64M`, `1.5g`, `512 KiB`, `1048576`: bytes; k, m, g, t are powers of 1024. Raises: INVALID."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise invalid(f"{text!r} is not a size", "write it as 64M, 1.5G or in bytes")
-    whole, fraction, unit = found.groups()
-    return int(float(f"{whole}.{fraction or 0}") * 1024 ** " kmgt".index(unit.lower() or " "))
+def _size(at: Place) -> int:
+    try:
+        return parse_size(at.text())
+    except argparse.ArgumentTypeError as error:
+        raise at.refuse(str(error)) from None
 
 
 def _memory(at: Place) -> int:
-    size = at.valid(parse_size)
+    size = _size(at)
     if not MEMORY_BYTES_MIN <= size <= MEMORY_BYTES_MAX:
         raise at.refuse(
             f"{at.text()} is not a limit of memory from {MEMORY_BYTES_MIN >> 20}M to {MEMORY_BYTES_MAX >> 40}T",
@@ -164,7 +162,7 @@ def _volume_fields(at: Place) -> MountSpec:
     if "tmpfs" in fields:
         if "read_only" in fields:
             raise fields["read_only"].refuse("memory that nobody may write to is of no use", "leave it out")
-        size = fields["tmpfs"].valid(parse_size)
+        size = _size(fields["tmpfs"])
         return MountSpec(kind=MountKind.TMPFS, target=_absolute(fields["target"], target), size_bytes=size)
     read_only = fields["read_only"].boolean() if "read_only" in fields else False
     return _volume(at, _word(fields["source"], "a source"), target, read_only=read_only)

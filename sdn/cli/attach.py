@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from typing import Any
 
@@ -11,16 +10,18 @@ from sdn.cli.connection import root_of
 from sdn.cli.exits import Exit, UsageError
 from sdn.cli.output import print_json
 from sdn.cli.waiting import finish, parse_labels, wait_argument
-from sdn.model.errors import denied, invalid, not_found, unavailable
+from sdn.model.errors import conflict, denied, invalid, not_found
 from sdn.service.contract_client import request
+from sdn.service.roots import Root
 
 REPLY_TIMEOUT_S = 30.0
+ASK_TIMEOUT_S = 5.0
 
 
 def _container_arguments(parser: argparse.ArgumentParser, ifname_help: str) -> None:
     parser.add_argument("network", metavar="NETWORK", help="name, tenant/name or id")
     parser.add_argument(
-        "container", metavar="CONTAINER", nargs="?", default=None, help="a lab's container on this host"
+        "container", metavar="CONTAINER", nargs="?", default=None, help="a container of this host's runtime"
     )
     parser.add_argument("--pid", type=_pid, default=None, metavar="N", help="the namespace of a process")
     parser.add_argument("--netns", default=None, metavar="PATH", help="a namespace by its path")
@@ -98,40 +99,36 @@ def _open_container(args: argparse.Namespace) -> tuple[str, int]:
     given = [value for value in (args.container, args.pid, args.netns) if value is not None]
     if len(given) != 1:
         what = "no container is named" if not given else "more than one container is named"
-        raise UsageError(what, "name one: a lab's CONTAINER, --pid N or --netns PATH")
+        raise UsageError(what, "name one: a CONTAINER, --pid N or --netns PATH")
     if args.container is not None:
-        record = _lab_container(args, args.container)
-        return str(record["id"]), _open_namespace(str(record["netns"]), f"container {args.container!r}")
+        info = inspect(root_of(args), args.container)
+        return str(info["id"]), _open_namespace(namespace_of(info), f"container {info['name']}")
     if args.pid is not None:
         return "", _open_namespace(f"/proc/{args.pid}/ns/net", f"process {args.pid}")
     return "", _open_namespace(args.netns, "--netns")
 
 
-def containers(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The lab's containers of this host, by name. Raises: NOT_FOUND, UNAVAILABLE."""
-    path = root_of(args).run / "containers.json"
-    try:
-        found: dict[str, dict[str, Any]] = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise not_found(
-            f"there is no record of containers in {path.parent}",
-            "run this on a lab's host (hawse lab exec HOST -- …), or use --pid or --netns",
-        ) from None
-    except PermissionError:
-        raise denied(f"the record of containers {path} cannot be read", "run as root") from None
-    except (OSError, ValueError) as error:
-        raise unavailable(f"the record of containers {path} cannot be read: {error}", "take the lab down") from None
-    return found
+def containers(args: argparse.Namespace) -> list[str]:
+    """The names of this host's containers that run. Raises: HawseError."""
+    found = request(root_of(args).runtime_socket, {"verb": "PS"}, timeout_s=ASK_TIMEOUT_S)
+    return [str(info["name"]) for info in found["items"]]
 
 
-def _lab_container(args: argparse.Namespace, name: str) -> dict[str, Any]:
-    from sdn.cli.nearest import nearest_hint
+def inspect(root: Root, reference: str) -> dict[str, Any]:
+    """A container of this host's runtime (`ContainerInfo`), by name or id. Raises: NOT_FOUND, UNAVAILABLE, DENIED."""
+    return request(root.runtime_socket, {"verb": "INSPECT", "container": reference}, timeout_s=ASK_TIMEOUT_S)
 
-    known = containers(args)
-    if name not in known:
-        hint = nearest_hint(name, known) or f"there are: {', '.join(sorted(known)) or 'none'}"
-        raise not_found(f"there is no container {name!r} on this host", hint)
-    return known[name]
+
+def namespace_of(info: dict[str, Any]) -> str:
+    """Where its network namespace is now. Raises: CONFLICT where it does not run."""
+    if not info.get("pid"):
+        raise conflict(
+            f"container {info['name']} has no network namespace: it is {info['state']}",
+            f"start it: hawse start {info['name']}",
+            container=info["name"],
+            state=info["state"],
+        )
+    return f"/proc/{info['pid']}/ns/net"
 
 
 def _open_namespace(path: str, whose: str) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from plugin.kernel.namespace import run_in
-from sdn.service.contract_client import Connection
+from sdn.service.contract_client import Connection, request
 from tests.bench.janitor import Janitor
 
 T = TypeVar("T")
@@ -99,9 +99,9 @@ class Lab:
         return str(self.directory / "ns" / host)
 
     def container(self, host: str, name: str) -> dict[str, Any]:
-        """The record of a container."""
-        record: dict[str, Any] = json.loads((self.directory / host / "containers.json").read_text())[name]
-        return record
+        """A container's id, pid and the path of its namespace."""
+        found = request(self.directory / host / "runtime.sock", {"verb": "INSPECT", "container": name})
+        return {"id": found["id"], "pid": found["pid"], "netns": f"/proc/{found['pid']}/ns/net"}
 
     def rest(self, *arguments: str) -> Any:
         """A command's JSON, asked of this lab's controller."""

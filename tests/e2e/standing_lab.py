@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from plugin.kernel import namespace
+from sdn.cli.attach import inspect
 from sdn.client.client import Client
-from topologies.record import Directory, labs
+from topologies.containers import place_of
+from topologies.record import Directory, Process, Record, labs
 
 COMMAND = [sys.executable, "-m", "sdn.cli.main"]
 PATIENCE_S = 60.0
@@ -77,26 +79,39 @@ class Lab:
         """What a command prints for programs."""
         return json.loads(self.run(place, *arguments, "-o", "json"))
 
-    def pid(self, container: str) -> int:
-        """The process in a container."""
+    def record(self) -> Record:
+        """What the lab has noted of itself."""
         record = self.directory.read()
         assert record is not None
-        return record.processes[container].pid
+        return record
+
+    def daemon(self, place: str) -> Process:
+        """The agent of a host, or the controller; `runtime_of` a host: its runtime."""
+        return self.record().processes[place]
+
+    def place(self, name: str) -> Path:
+        """Where the network namespace of a host or container is."""
+        return place_of(self.directory, self.record().containers, name)
+
+    def info(self, container: str) -> dict[str, Any]:
+        """A container as its host's runtime has it."""
+        return inspect(self.directory.root(self.record().containers[container]), container)
 
     def inside(self, container: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a program in a container's namespace."""
-        enter = ["nsenter", f"--net={self.directory.namespace(container)}"]
+        """Run a program of the machine in a container's network namespace: it may there what a container may not."""
+        enter = ["nsenter", f"--net={self.place(container)}"]
         return subprocess.run([*enter, *command], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
     def cookie(self, container: str) -> int:
         """Of its namespace."""
-        with open(self.directory.namespace(container)) as opened:
+        with open(self.place(container)) as opened:
             return namespace.cookie(opened.fileno())
 
     def interfaces(self) -> dict[str, list[str]]:
-        """Every interface in every namespace of the lab: hosts, containers, and the agents' tenants."""
-        places = [*self.directory.path.glob("ns/*"), *self.directory.path.glob("*/netns/*")]
-        return {str(place): _interfaces(place) for place in sorted(places)}
+        """Every interface in every namespace of the lab, by place: hosts, containers, and the agents' tenants."""
+        places = {str(pin): pin for pin in (*self.directory.path.glob("ns/*"), *self.directory.path.glob("*/netns/*"))}
+        places |= {container: self.place(container) for container in self.record().containers}
+        return {name: _interfaces(places[name]) for name in sorted(places)}
 
     def revision(self) -> int:
         """The controller's."""

@@ -105,7 +105,7 @@ def test_a_live_network_gets_labels_and_a_subnet(lab: Lab) -> None:
         assert lab.inside("a2", "ping", "-c1", "-W2", "10.5.0.11").returncode == 0
         assert lab.inside("a2", "ping", "-c1", "-W2", "10.5.0.9").returncode == 0
         shown = table(lab.run("h1", "network", "inspect", "live"))
-        assert [row[:4] for row in shown if row[0] == "h2"] == [["h2", "b1", "eth0", "10.5.0.11/24"]]
+        assert [row[:4] for row in shown if row[0] == "h2"] == [["h2", lab.info("b1")["id"], "eth0", "10.5.0.11/24"]]
 
 
 # --- attach and detach ---
@@ -130,7 +130,7 @@ def test_attach_by_container_with_every_wish(lab: Lab) -> None:
         assert [endpoint["id"] for endpoint in found] == [made["endpoint"]]
         assert lab.json("h1", "endpoint", "ls", "--host", "h2") == []
         assert table(lab.run("h1", "endpoint", "ls", "--tenant", "default"))[1][4:7] == [
-            "a1", "data0", "10.6.0.50/24,fd00:6::50/64",
+            lab.info("a1")["id"], "data0", "10.6.0.50/24,fd00:6::50/64",
         ]  # fmt: skip
 
 
@@ -143,21 +143,21 @@ def test_asking_again_for_the_same_is_answered_with_it(lab: Lab) -> None:
 
 def test_a_namespace_names_itself_and_the_next_free_name_is_taken(lab: Lab) -> None:
     lab.run("h1", "network", "attach", "web", "a1")
-    by_pid = lab.json("h1", "network", "attach", "blue/web", "--pid", str(lab.pid("a1")))
-    by_path = lab.json("h1", "network", "attach", "red/web", "--netns", str(lab.directory.namespace("a1")))
+    by_pid = lab.json("h1", "network", "attach", "blue/web", "--pid", str(lab.info("a1")["pid"]))
+    by_path = lab.json("h1", "network", "attach", "red/web", "--netns", str(lab.place("a1")))
     assert (by_pid["ifname"], by_path["ifname"]) == ("eth1", "eth2")
     cookie = lab.cookie("a1")
     containers = {e["ifname"]: e["container"] for e in lab.json("h1", "endpoint", "ls")}
-    assert containers == {"eth0": "a1", "eth1": f"netns-{cookie}", "eth2": f"netns-{cookie}"}
-    assert {"eth0", "eth1", "eth2"} <= set(lab.interfaces()[str(lab.directory.namespace("a1"))])
+    assert containers == {"eth0": lab.info("a1")["id"], "eth1": f"netns-{cookie}", "eth2": f"netns-{cookie}"}
+    assert {"eth0", "eth1", "eth2"} <= set(lab.interfaces()["a1"])
     assert by_pid["sandbox"] == cookie
 
-    assert lab.json("h1", "network", "detach", "blue/web", "--pid", str(lab.pid("a1")))["ifname"] == "eth1"
-    path = str(lab.directory.namespace("a1"))
+    assert lab.json("h1", "network", "detach", "blue/web", "--pid", str(lab.info("a1")["pid"]))["ifname"] == "eth1"
+    path = str(lab.place("a1"))
     assert lab.run("h1", "network", "detach", "red/web", "--netns", path) == "eth2  10.1.0.2/24  detached\n"
     assert lab.run("h1", "network", "detach", "web", "a1", "--ifname", "eth0") == "eth0  10.1.0.2/24  detached\n"
     assert lab.json("h1", "endpoint", "ls") == []
-    assert not [name for name in lab.interfaces()[path] if name.startswith("eth")]
+    assert not [name for name in lab.interfaces()["a1"] if name.startswith("eth")]
 
 
 def test_detach_of_nothing_says_so_and_of_one_of_several_asks_which(lab: Lab) -> None:
@@ -200,7 +200,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 def test_a_wait_for_a_host_that_hangs_ends_with_9(lab: Lab) -> None:
     lab.run("h2", "network", "attach", "web", "b1")
-    with stopped(lab.pid("h2")):
+    with stopped(lab.daemon("h2").pid):
         late = lab.run("h1", "network", "attach", "web", "a1")
         assert "not yet acknowledged by: h2" in late
         done = hawse("--root", lab.root("h1"), "network", "update", "web", "--label", "x=1", "--wait=0.2", code=9)
@@ -229,7 +229,8 @@ def test_events_from_a_revision_name_what_happened(lab: Lab) -> None:
     lab.run("h1", "network", "detach", "blue/web", "a1")
     lines = lab.run("h1", "events", "--since", str(since), "--no-follow").splitlines()
     assert [line.split()[3] for line in lines] == ["endpoint.attached", "endpoint.released"]
-    assert all("tenant=blue  network=web  host=h1  container=a1  ifname=eth0" in line for line in lines)
+    who = f"tenant=blue  network=web  host=h1  container={lab.info('a1')['id']}  ifname=eth0"
+    assert all(who in line for line in lines)
     assert "addresses=10.1.0.77/24" in lines[0]
     printed = lab.run("h1", "events", "--since", str(since), "--no-follow", "-o", "json").splitlines()
     events = [json.loads(line) for line in printed]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,10 @@ from typing import Any
 import pytest
 
 import topologies
+from runtime.cgroup import Hierarchies, prefix_of
+from sdn.service.contract_client import request
 from topologies import processes
+from topologies.containers import place_of
 from topologies.record import BASE, Directory, Process, labs
 
 pytestmark = pytest.mark.root
@@ -45,13 +51,30 @@ def traces(directory: Directory, members: list[Process]) -> list[str]:
     """What is left of a lab that was there."""
     mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{directory.path}/" in line]
     alive = [f"process {member.pid}" for member in members if processes.is_alive(member)]
-    return mounts + alive + ([str(directory.path)] if directory.path.exists() else [])
+    groups = [str(path) for host in HOSTS for path in cgroups_of(directory, host)]
+    return mounts + alive + groups + ([str(directory.path)] if directory.path.exists() else [])
+
+
+HOSTS = ("h1", "h2", "h3")
+
+
+def cgroups_of(directory: Directory, host: str) -> list[Path]:
+    """A host's containers', and what holds them, on whatever hierarchy."""
+    prefix = prefix_of(str(directory.path / host))
+    return [path for mount in Hierarchies.detect().all for path in Path(mount).glob(f"{prefix}/**/")]
 
 
 def members_of(directory: Directory) -> list[Process]:
-    record = directory.read()
-    assert record is not None
-    return list(record.processes.values())
+    """Everybody who lives in a lab: daemons, supervisors and their keepers, and all that runs in containers."""
+    inside = processes.inside([*directory.path.glob("ns/*"), *directory.path.glob("*/netns/*")])
+    pids = {
+        int(pid)
+        for host in HOSTS
+        for path in cgroups_of(directory, host)
+        for pid in (path / "cgroup.procs").read_text().split()
+    }
+    found = [process for process in map(processes.identify, pids) if process is not None]
+    return [*inside, *found]
 
 
 @pytest.fixture
@@ -85,7 +108,10 @@ def test_a_shipped_topology_comes_up_is_proved_and_goes_without_a_trace(file: Pa
     hawse("lab", "up", str(file), "--name", name)
     directory = directory_of(name)
     members = members_of(directory)
-    assert all(processes.is_alive(member) for member in members)
+    record = directory.read()
+    assert record is not None
+    daemons = 1 + 4 * len(record.hosts)  # the controller; agent, runtime, keeper and supervisor
+    assert len(members) >= daemons + len(record.containers)
 
     report = checked(name)
     assert report["ok"], report
@@ -108,16 +134,22 @@ def test_demo_says_what_was_proved_and_leaves_nothing() -> None:
     assert f"demo-{demo.pid}" not in {lab.name for lab in labs()}
 
 
+DAEMONS = ("agent", "runtime", "supervisor")
+
+
 def test_ps_ls_exec_and_the_hosts_own_commands(name: str) -> None:
     hawse("lab", "up", str(next(path for path in SHIPPED if path.stem == "two-hosts")), "--name", name)
     status = json.loads(hawse("lab", "ps", name, "-o", "json").stdout)
     assert [(d["name"], d["daemon"], d["state"]) for d in status["daemons"]] == [
-        ("controller", "controller", "running"), ("h1", "agent", "running"), ("h2", "agent", "running"),
+        ("controller", "controller", "running"), *((h, d, "running") for h in ("h1", "h2") for d in DAEMONS),
     ]  # fmt: skip
+    assert status["problems"] == []
     addresses = {c["name"]: c["interfaces"][0]["addresses"] for c in status["containers"]}
     assert addresses["blue-1"] == addresses["red-1"] == ["10.1.0.11/24"]
+    assert {(c["state"], c["image"]) for c in status["containers"]} == {("running", "host")}
     assert name in hawse("lab", "ls").stdout
-    hawse("lab", "ps", name)
+    shown = hawse("lab", "ps", name).stdout
+    assert re.search(r"^blue-1 +h1 +host +\d+ +running +blue/web +eth0 +10.1.0.11/24$", shown, re.MULTILINE), shown
 
     inside = hawse("lab", "exec", "--lab", name, "blue-1", "--", "ip", "-4", "-br", "addr", "show", "eth0").stdout
     assert "10.1.0.11/24" in inside
@@ -126,6 +158,9 @@ def test_ps_ls_exec_and_the_hosts_own_commands(name: str) -> None:
     assert "eth0" in found
     networks = hawse("lab", "exec", "--lab", name, "h1", "--", *COMMAND, "network", "ls", "-o", "json").stdout
     assert [network["name"] for network in json.loads(networks)] == ["web", "web"]
+    listed = hawse("lab", "exec", "--lab", name, "h1", "--", *COMMAND, "ps").stdout
+    assert "blue-1" in listed
+    assert "red-2" not in listed
     assert "no host or container 'blue-9'" in hawse("lab", "exec", "--lab", name, "blue-9", "--", "true", code=3).stderr
     assert "cannot be run" in hawse("lab", "exec", "--lab", name, "h1", "--", "no-such-command", code=3).stderr
 
@@ -146,9 +181,41 @@ def test_what_is_attached_by_hand_is_checked_too(name: str, tiny: Path) -> None:
     assert [p for p in report["probes"] if p["to"] == "b" and p["network"] == "default/db"]
 
 
+def namespace_of(name: str, container: str) -> str:
+    """Of a lab's container, as a path."""
+    directory = directory_of(name)
+    record = directory.read()
+    assert record is not None
+    return str(place_of(directory, record.containers, container))
+
+
+def enter(name: str, container: str, *command: str) -> None:
+    """A command of the machine in a container's network namespace, where it may what the container may not."""
+    subprocess.run(["nsenter", f"--net={namespace_of(name, container)}", *command], check=True)
+
+
+def test_a_restarted_container_is_found_by_all(name: str, tiny: Path) -> None:
+    hawse("lab", "up", str(tiny), "--name", name)
+    before = namespace_of(name, "b")
+    on_host = ["lab", "exec", "--lab", name, "h1", "--", *COMMAND]
+    hawse(*on_host, "restart", "b")
+    assert namespace_of(name, "b") != before
+    report = checked(name)
+    assert report["ok"], report
+    hawse(*on_host, "kill", "b")
+    hawse(*on_host, "wait", "b", code=137)
+    assert "b has no network namespace: it is exited" in hawse("lab", "check", name, code=4).stderr
+    exited = {
+        c["name"]: c["exit_code"] for c in json.loads(hawse("lab", "ps", name, "-o", "json").stdout)["containers"]
+    }
+    assert exited == {"a": None, "b": 137}
+    hawse(*on_host, "start", "b")
+    assert checked(name)["ok"]
+
+
 def test_check_notices_a_cut_wire(name: str, tiny: Path) -> None:
     hawse("lab", "up", str(tiny), "--name", name)
-    hawse("lab", "exec", "--lab", name, "b", "--", "ip", "link", "set", "eth0", "down")
+    enter(name, "b", "ip", "link", "set", "eth0", "down")
     report = checked(name, code=10)
     assert not report["ok"]
     wrong = {(p["from"], p["to"]) for p in report["probes"] if not p["ok"]}
@@ -160,11 +227,10 @@ def test_check_notices_a_hole_and_an_unguarded_port(name: str) -> None:
     """A wire between two containers of different tenants, and no guard: each must show."""
     hawse("lab", "up", str(next(path for path in SHIPPED if path.stem == "two-hosts")), "--name", name)
     directory = directory_of(name)
-    blue, red = (str(directory.namespace(container)) for container in ("blue-1", "red-1"))
-    enter = ["nsenter", f"--net={blue}", "ip", "link"]
-    subprocess.run([*enter, "add", "hole", "type", "veth", "peer", "name", "hole", "netns", red], check=True)
-    for namespace in (blue, red):
-        subprocess.run(["nsenter", f"--net={namespace}", "ip", "link", "set", "hole", "up"], check=True)
+    blue, red = (namespace_of(name, container) for container in ("blue-1", "red-1"))
+    enter(name, "blue-1", "ip", "link", "add", "hole", "type", "veth", "peer", "name", "hole", "netns", red)
+    for container in ("blue-1", "red-1"):
+        enter(name, container, "ip", "link", "set", "hole", "up")
     # What blue-1 sends on eth0 also goes into the hole: its frames for red-1 now arrive there.
     mirror = "table netdev hole { chain c { type filter hook egress device eth0 priority 0; dup to hole; }; }"
     subprocess.run(["nsenter", f"--net={blue}", "nft", mirror], check=True)
@@ -212,7 +278,7 @@ def wait_for_line(stream: Any, wanted: str) -> None:
     raise AssertionError(f"{wanted!r} was never said")
 
 
-STAGES = ["2 containers", "the controller serves", "1 agent connected", "2 attachments"]
+STAGES = ["1 host", "the controller serves", "1 agent connected", "2 containers"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -222,7 +288,7 @@ def test_down_removes_what_a_killed_up_has_left(stage: str, name: str, tiny: Pat
         wait_for_line(up.stderr, stage)
         up.kill()
     directory = directory_of(name)
-    members = processes.inside([*directory.path.glob("ns/*")])
+    members = members_of(directory)
     hawse("lab", "ls")
     hawse("lab", "down", name)
     assert traces(directory, members) == []
@@ -237,7 +303,7 @@ def test_an_interrupted_up_leaves_nothing(stage: str, number: signal.Signals, na
     with up:
         wait_for_line(up.stderr, stage)
         directory = directory_of(name)
-        members = processes.inside([*directory.path.glob("ns/*")])
+        members = members_of(directory)
         up.send_signal(number)
         assert up.stderr is not None
         rest = up.stderr.read()
@@ -249,7 +315,7 @@ def test_an_interrupted_up_leaves_nothing(stage: str, number: signal.Signals, na
 def test_down_while_up_is_still_at_work(name: str, tiny: Path) -> None:
     up = subprocess.Popen([*COMMAND, "lab", "up", str(tiny), "--name", name], stderr=subprocess.PIPE, text=True)
     with up:
-        wait_for_line(up.stderr, "2 containers")
+        wait_for_line(up.stderr, STAGES[0])
         directory = directory_of(name)
         hawse("lab", "down", name)
     assert up.returncode == -signal.SIGKILL
@@ -268,9 +334,13 @@ def test_down_after_every_daemon_died(name: str, tiny: Path) -> None:
     hawse("lab", "up", str(tiny), "--name", name)
     directory = directory_of(name)
     members = members_of(directory)
-    processes.end(members)
-    assert "running" not in hawse("lab", "ps", name).stdout
-    assert "controller" in hawse("lab", "check", name, code=7).stderr
+    processes.end(processes.inside([*directory.path.glob("ns/*")]))  # the keeper and the supervisor, too
+    shown = hawse("lab", "ps", name)
+    assert "running" not in shown.stdout
+    assert "the containers of h1 are not known: the runtime is not running" in shown.stderr
+    alive = [member for member in members if processes.is_alive(member)]
+    assert len(alive) == 2, "containers outlive all that made them"
+    assert hawse("lab", "check", name, code=7).stderr
     hawse("lab", "down", name)
     assert traces(directory, members) == []
 
@@ -283,7 +353,11 @@ def unmade(name: str) -> bool:
     ("change", "code", "says"),
     [
         (lambda text: text.replace("networks: {web:", "network: {web:"), 5, "did you mean 'networks'?"),
-        (lambda text: text.replace("a: {networks: web}", "a: {networks: web, command: [no-such]}"), 3, "'no-such'"),
+        (lambda text: text.replace("a: {networks: web}", "a: {networks: web, command: [no-such]}"), 3, "no-such"),
+        (lambda text: text.replace("a: {networks: web}", "a: {networks: web, command: [no-such]}"), 3, "container a"),
+        (lambda text: text.replace("a: {", "a: {image: ./tiny.yam, "), 5, "did you mean 'tiny.yaml'?"),
+        (lambda text: text.replace("a: {", "a: {image: tiny.yaml, "), 5, "tiny.yaml cannot be brought to"),
+        (lambda text: text.replace("a: {", "a: {volumes: './d:/d', "), 5, "there is no './d'"),
         (lambda text: text.replace("10.1.0.0/24", "10.1.0.0/24, mtu: 9000"), 5, "1450"),
         (lambda text: text.replace("a: {", "a: {command: ['false', '1'], "), 0, ""),
     ],
@@ -295,6 +369,51 @@ def test_a_wrong_topology_makes_nothing(
     done = hawse("lab", "up", str(tiny), "--name", name, code=code)
     assert says in done.stderr
     assert unmade(name) or code == 0
+
+
+IMAGES = """\
+hosts: h1
+networks: {web: {subnets: 10.1.0.0/24}}
+containers:
+  root: {image: ./tree, command: [/bin/busybox, sleep, "9999"], networks: web}
+  same: {image: {import: ./tree}, command: [/bin/busybox, sleep, "9999"], networks: web}
+  bound:
+    command: [sh, -c, 'echo "$WORD $(cat /data/word) $(id -u)" >/shared/said; sleep 9999']
+    env: {WORD: hello}
+    user: nobody
+    memory: 64M
+    cpus: 0.5
+    pids: 20
+    volumes: ["./data:/data:ro", "./shared:/shared", {tmpfs: 8M, target: /cache}]
+expect:
+  - {from: root, to: same}
+"""
+
+
+def test_images_limits_and_volumes_are_the_containers(name: str, tmp_path: Path) -> None:
+    for folder in ("tree/bin", "data", "shared"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(shutil.which("busybox") or "", tmp_path / "tree/bin/busybox")
+    (tmp_path / "data/word").write_text("world")
+    (tmp_path / "shared").chmod(0o777)
+    file = tmp_path / "images.yaml"
+    file.write_text(IMAGES)
+    told = hawse("lab", "up", str(file), "--name", name).stderr
+    assert "1 image loaded" in told
+    assert checked(name)["ok"]
+    on_host = ["lab", "exec", "--lab", name, "h1", "--", *COMMAND]
+    bound = json.loads(hawse(*on_host, "inspect", "bound", "-o", "json").stdout)
+    assert (bound["spec"]["memory_bytes"], bound["spec"]["cpus"], bound["spec"]["pids"]) == (64 << 20, 0.5, 20)
+    images = request(directory_of(name).root("h1").runtime_socket, {"verb": "IMAGE_LS"})["items"]
+    assert {name for image in images for name in image["names"]} == {"tree:latest", "host:latest"}
+    inside = hawse("lab", "exec", "--lab", name, "root", "--", "/bin/busybox", "ls", "/").stdout.split()
+    assert "usr" not in inside
+    said = tmp_path / "shared/said"
+    deadline = time.monotonic() + PATIENCE_S
+    while not said.exists() or not said.read_text():  # a file cannot be awaited
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert said.read_text() == "hello world 65534\n"
 
 
 def test_a_missing_file_is_not_found() -> None:

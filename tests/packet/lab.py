@@ -1,5 +1,6 @@
 """A lab for tests: the daemons of production in namespaces, with sockets, captures and a hand on every process.
 
+A container of it is no more than a namespace: these tests are of what the agents make of one, whoever made it.
 Everything of it lives below the lab's directory, so one `destroy` takes all away, whatever state a test left it in.
 """
 
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -33,6 +35,7 @@ from topologies.daemons import Daemon
 from topologies.lab import bring_up
 from topologies.record import CONTROLLER, UNDERLAY, Directory, Process, write_whole
 from topologies.schema import parse_topology
+from topologies.values import Topology
 
 T = TypeVar("T")
 
@@ -86,9 +89,6 @@ class Lab:
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, fd)
             os.close(null)
-        process = self.processes().get(name)
-        if process is not None:
-            processes.end([process])
         namespace.remove(self.directory.namespace(name))
 
     def socket(self, place: str, family: int, kind: int, protocol: int = 0) -> socket.socket:
@@ -260,9 +260,23 @@ def lab(topology: str) -> Iterator[Lab]:
     with tempfile.TemporaryDirectory(prefix="hwt-") as folder:
         file = Path(folder) / f"{name}.yaml"
         file.write_text(f"name: {name}\n{topology}")
-        directory = bring_up(parse_topology(file.read_text(), str(file)), str(file), file.read_bytes(), lambda _: None)
-        up = Lab(directory)
+        wanted = parse_topology(file.read_text(), str(file))
+        bare = dataclasses.replace(wanted, containers=(), expectations=(), forgeries=())
+        up = Lab(bring_up(bare, str(file), file.read_bytes(), lambda _: None))
         try:
+            _make_containers(up, wanted)
             yield up
         finally:
             up.close()
+
+
+def _make_containers(up: Lab, topology: Topology) -> None:
+    for container in topology.containers:
+        up.make_container(container.name)
+        tenants: set[str] = set()
+        for wish in container.attachments:
+            tenant = wish.network.partition("/")[0]
+            name = "" if tenant in tenants else container.name
+            more = {"ifname": wish.ifname, "addresses": list(wish.addresses), "mac": wish.mac, "name": name}
+            up.add(container.host, container.name, wish.network, **more)
+            tenants.add(tenant)

@@ -17,7 +17,7 @@ from topologies.record import Directory, Process, Record, claim, find_lab, labs
 
 
 def record_of(name: str) -> Record:
-    return Record(name=name, file="/f.yaml", phase="building", since_s=1.0, hosts=("h1",), containers=("c",))
+    return Record(name=name, file="/f.yaml", phase="building", since_s=1.0, hosts=("h1",), containers={"c": "h1"})
 
 
 @pytest.fixture(autouse=True)
