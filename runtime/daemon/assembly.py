@@ -14,7 +14,7 @@ from runtime.daemon.endings import Endings
 from runtime.daemon.events import Events
 from runtime.daemon.executions import Executions
 from runtime.daemon.exits import Exits
-from runtime.daemon.images import ImageVerbs, StoredImages
+from runtime.daemon.images import ImageVerbs, StoredImages, sweep_if_due
 from runtime.daemon.records import Records
 from runtime.daemon.recovery import Recovery
 from runtime.daemon.releases import Releases
@@ -57,6 +57,7 @@ class Assembly:
         self.endings = Endings(self.around, self.containers)
         self.recovery = Recovery(self.around, self.containers, self.endings)
         self.executions = Executions(self.around)
+        self.around.tasks.begin(sweep_if_due(store))
         self.verbs = Verbs(
             self.around,
             self.containers,

@@ -31,15 +31,30 @@ class StoredImages:
 
     def __init__(self, store: ImageStore) -> None:
         self._store = store
+        self._known: dict[str, ImageView] = {}
 
     def resolve(self, reference: str) -> ImageView:
-        """By name or id. Raises: NOT_FOUND, INVALID."""
+        """By name or id. Raises: NOT_FOUND, INVALID.
+
+        What an id stands for never changes, so it is remembered; layers that were taken away are noticed.
+        """
+        known = self._known.get(reference)
+        if known is not None and all(os.path.isdir(layer) for layer in known.layers):
+            return known
         image = self._store.resolve(reference)
-        return ImageView(image.id, image.config, tuple(os.fspath(layer) for layer in image.layers), image.binds)
+        layers = tuple(os.fspath(layer) for layer in image.layers)
+        view = self._known[image.id] = ImageView(image.id, image.config, layers, image.binds)
+        return view
 
     def count(self) -> int:
         """How many there are."""
         return len(self._store.images())
+
+
+async def sweep_if_due(store: ImageStore) -> None:
+    """What loads and removals left that were killed; a worker does it, so it is begun only where there is something."""
+    if any(os.listdir(store.directory / name) for name in ("tmp", "trash")):
+        await verbs.sweep(store)
 
 
 class ImageVerbs:
