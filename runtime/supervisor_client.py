@@ -5,7 +5,6 @@ Methods are named after the protocol's words. Descriptors that come with an answ
 
 from __future__ import annotations
 
-import array
 import asyncio
 import collections
 import contextlib
@@ -17,12 +16,37 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from runtime.plan import ExitRecord, LaunchPlan, ProcessPlan
-from sdn.model.errors import HawseError, Kind, unavailable
+from runtime.plan import LaunchPlan, ProcessPlan
+from runtime.supervisor_answers import (
+    LOG,
+    Event,
+    Executed,
+    Followed,
+    Launched,
+    Listed,
+    SupervisorError,
+    away,
+    event_of,
+    receive_header,
+    result_of,
+)
+from sdn.model.errors import HawseError, unavailable
 from sdn.service.framing import LENGTH, frame
 from sdn.service.roots import Root, check_socket_path
+
+__all__ = [
+    "Connection",
+    "Event",
+    "Executed",
+    "Followed",
+    "Launched",
+    "Listed",
+    "SupervisorClient",
+    "SupervisorError",
+    "ensure_running",
+]
 
 PACKAGES = Path(__file__).resolve().parents[1]
 BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from runtime.supervisor.main import main; main(sys.argv[2:])"
@@ -33,75 +57,6 @@ ANSWER_TIMEOUT_S = 90.0
 CONNECT_TIMEOUT_S = 15.0
 """After a supervisor's death the next one is there in milliseconds, unless it died several times in a row."""
 CONNECT_PAUSE_S = 0.02
-LOG = "supervisor.log"
-DESCRIPTORS_MAX = 8
-
-KINDS = {
-    "unknown": Kind.NOT_FOUND,
-    "exists": Kind.CONFLICT,
-    "state": Kind.CONFLICT,
-    "ending": Kind.UNAVAILABLE,
-    "descriptors": Kind.EXHAUSTED,
-    "command-not-found": Kind.INVALID,
-    "command-not-executable": Kind.INVALID,
-    "wrong-architecture": Kind.INVALID,
-    "user": Kind.INVALID,
-    "workdir": Kind.INVALID,
-    "cgroup": Kind.INVALID,
-    "rlimit": Kind.INVALID,
-}
-
-
-class SupervisorError(HawseError):
-    """What the supervisor refused or could not do. `stage`: of `runtime.supervisor.failure.STAGES`, or a protocol's."""
-
-    def __init__(self, stage: str, number: int, message: str) -> None:
-        super().__init__(KINDS.get(stage, Kind.INTERNAL), message, facts={"stage": stage, "errno": number})
-        self.stage = stage
-        self.errno = number
-
-
-class Launched(NamedTuple):
-    """`netns`: the container's network namespace, the caller's to close; -1 where it was let go at once."""
-
-    pid: int
-    start: int
-    netns: int = -1
-
-
-class Executed(NamedTuple):
-    """`descriptors`: terminal, or output, errors[, input]."""
-
-    pid: int
-    descriptors: tuple[int, ...]
-
-
-class Followed(NamedTuple):
-    """Descriptors of a log that is read with `LogReader`, and the bell."""
-
-    log: int
-    log_index: int
-    bell: int
-
-
-class Event(NamedTuple):
-    """`what`: exited, executed, oom; `facts`: the rest of it."""
-
-    what: str
-    id: str
-    facts: dict[str, Any]
-
-
-class Listed(NamedTuple):
-    """One container of `list`."""
-
-    id: str
-    pid: int
-    start: int
-    run: int
-    state: str
-    log_lost_bytes: int = 0
-    exit: ExitRecord | None = None
 
 
 def ensure_running(root: Root, python: str = sys.executable) -> None:
@@ -160,7 +115,7 @@ class Connection:
             self._socket.connect(os.fspath(root.supervisor_socket))
         except OSError as error:
             self._socket.close()
-            raise _away(root, error) from None
+            raise away(root, error) from None
 
     def request(self, do: str, **fields: Any) -> tuple[dict[str, Any], tuple[int, ...]]:
         """One request; its result and descriptors. Raises: SupervisorError, UNAVAILABLE."""
@@ -179,20 +134,20 @@ class Connection:
         while True:
             reply, fds = self._frame()
             if "event" not in reply:
-                return _result(reply, fds), fds
-            self.events.append(_event(reply))
+                return result_of(reply, fds), fds
+            self.events.append(event_of(reply))
 
     def next_event(self) -> Event:
         """The next event, after `subscribe`. Raises: UNAVAILABLE (time-out, broken)."""
         while not self.events:
             reply, _ = self._frame()
             assert "event" in reply, "an answer that nobody asked for"
-            self.events.append(_event(reply))
+            self.events.append(event_of(reply))
         return self.events.popleft()
 
     def _frame(self) -> tuple[dict[str, Any], tuple[int, ...]]:
         try:
-            header, fds = _receive_header(self._socket)
+            header, fds = receive_header(self._socket)
             (length,) = LENGTH.unpack(header if len(header) == LENGTH.size else header + self._exactly(4 - len(header)))
             return json.loads(self._exactly(length)), fds
         except OSError as error:
@@ -334,7 +289,7 @@ class SupervisorClient:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._connected.wait()
         except TimeoutError:
-            raise _away(self._root, TimeoutError("it did not come back")) from None
+            raise away(self._root, TimeoutError("it did not come back")) from None
         future = self._send(do, **fields)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -367,7 +322,7 @@ class SupervisorClient:
             await self._loop.sock_connect(connection, os.fspath(self._root.supervisor_socket))
         except OSError as error:
             connection.close()
-            raise _away(self._root, error) from None
+            raise away(self._root, error) from None
         self._socket = connection
         self._header, self._fds = b"", ()
         self._body.clear()
@@ -389,7 +344,7 @@ class SupervisorClient:
     def _read_some(self, connection: socket.socket) -> None:
         """A header with its descriptors, or a body: two calls, so that descriptors belong to one frame for certain."""
         if len(self._header) < LENGTH.size:
-            part, fds = _receive_header(connection, LENGTH.size - len(self._header))
+            part, fds = receive_header(connection, LENGTH.size - len(self._header))
             self._header += part
             self._fds += fds
             return
@@ -406,7 +361,7 @@ class SupervisorClient:
 
     def _take(self, reply: dict[str, Any], fds: tuple[int, ...]) -> None:
         if "event" in reply:
-            self._events.put_nowait(_event(reply))
+            self._events.put_nowait(event_of(reply))
             return
         future = self._pending.popleft()
         if future.done():  # whoever asked went away
@@ -414,7 +369,7 @@ class SupervisorClient:
                 os.close(fd)
             return
         try:
-            future.set_result((_result(reply, fds), fds))
+            future.set_result((result_of(reply, fds), fds))
         except HawseError as error:
             future.set_exception(error)
 
@@ -456,35 +411,3 @@ class SupervisorClient:
 def _heed(future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
         future.exception()
-
-
-def _receive_header(connection: socket.socket, count: int = LENGTH.size) -> tuple[bytes, tuple[int, ...]]:
-    size = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
-    data, ancillary, _, _ = connection.recvmsg(count, size, socket.MSG_CMSG_CLOEXEC)
-    if not data:
-        raise ConnectionResetError("it closed the connection")
-    fds = array.array("i")
-    for _, _, rights in ancillary:
-        fds.frombytes(rights)
-    return data, tuple(fds)
-
-
-def _result(reply: dict[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
-    if "error" in reply:
-        for fd in fds:
-            os.close(fd)
-        error = reply["error"]
-        raise SupervisorError(error["stage"], error["errno"], error["message"])
-    return dict(reply["result"])
-
-
-def _event(reply: dict[str, Any]) -> Event:
-    facts = dict(reply)
-    return Event(facts.pop("event"), facts.pop("id", ""), facts)
-
-
-def _away(root: Root, error: OSError) -> HawseError:
-    return unavailable(
-        f"the supervisor does not answer on {root.supervisor_socket} ({error.strerror or error})",
-        f"look at {root.state / LOG}",
-    )

@@ -41,6 +41,11 @@ def adopt(home: Containers, held: Held, run: str) -> None:
     known |= {execution.pid for execution in home.executions.values() if execution.code is None}
     for pid in [pid for pid in held.codes if pid not in known]:
         home.seen(pid)
+    clear_cgroups(home, run)
+
+
+def clear_cgroups(home: Containers, run: str) -> None:
+    """Remove this root's cgroups that nobody knows, and their directory if none is left."""
     try:
         gone = sweep(home.hierarchies, prefix_of(run), set(home.by_id))
         if gone:

@@ -51,13 +51,14 @@ class Places:
 class Supervisor:
     """What the requests work on."""
 
-    __slots__ = ("_code", "_loop", "_server", "containers", "ending", "keeper")
+    __slots__ = ("_code", "_loop", "_run", "_server", "containers", "ending", "keeper")
 
     def __init__(self, places: Places, held: Held, link: Link) -> None:
         self._loop = Loop()
         self._code = 1
         self.ending = False
         self.keeper = os.getppid()
+        self._run = places.run
         self._server = Server(self._loop, places.listener, self._serve, self._gone)
         self.containers = Containers(self._loop, link, places.entries, self._server.tell, held.codes)
         self._loop.watch(link.socket.fileno(), self)
@@ -72,6 +73,8 @@ class Supervisor:
         self._server.close()
         if self._code != ORPHANED:
             self._loop.finish()
+        if self._code == ENDED:
+            adoption.clear_cgroups(self.containers, self._run)
         return self._code
 
     def _serve(self, request: dict[str, Any], answer: Answer) -> None:

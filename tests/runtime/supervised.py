@@ -175,7 +175,7 @@ class Supervised:
         assert not left
 
     def _left(self) -> list[str]:
-        left = self.cgroups()
+        left = [path for mount in self.hierarchies.all if os.path.exists(path := f"{mount}/{self.prefix}")]
         left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if os.fspath(self.base) in line]
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
