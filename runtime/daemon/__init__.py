@@ -22,7 +22,7 @@ One container's life
 
 What happens at each death
     the container    as above, whoever killed it; of an out-of-memory kill the exit says so
-    the supervisor   its keeper forks the next one; `supervision` connects anew and compares lists (`recovery`)
+    the supervisor   its keeper forks the next one; the daemon connects anew and compares lists (`recovery`)
     supervisor and keeper   containers live on; the daemon starts the next pair, which adopts them
     the agent        starts with networks are refused with its name; what was to be given back waits (`releases`)
     the daemon       nothing ends. The next one reads the records and the supervisor's list: a start that had not come
