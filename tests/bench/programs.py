@@ -69,7 +69,7 @@ DIRECTORIES = ("bin", "dev", "etc", "proc", "sys", "tmp", "root")
 
 
 def make_tree(directory: Path) -> Path:
-    """A root tree: static busybox with a few applets, and the programs in `/bin`. Raises: PeerMissingError (no gcc …)."""
+    """A root tree: static busybox with a few applets, and the programs in `/bin`. Raises: PeerMissingError (no gcc)."""
     if not BUSYBOX.exists():
         raise PeerMissingError(f"there is no {BUSYBOX} (Debian: busybox-static)")
     for name in DIRECTORIES:

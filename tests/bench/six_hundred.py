@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -27,8 +28,10 @@ COUNT = 600
 FEW = 100
 SHIMS = 5
 CLIENTS = 16
-PATIENCE_S = 20.0
-"""Entries of the kernel's one neighbour table (1024 for all namespaces) are replaced when they are 5 s old."""
+PATIENCE_S = 5.0
+ASKED_AT_ONCE = 100
+"""The kernel has one neighbour table for all namespaces, of 1024 entries unless the machine's owner raised it: the 600
+entries of those who are asked fit, but not as many again of who asks."""
 RESEND_S = 0.1
 ECHO_REQUEST, ECHO_REPLY = 8, 0
 
@@ -89,7 +92,11 @@ def six_hundred(janitor: Janitor) -> Iterator[Result]:
         addresses = [address_of(one) for one in runtime.ask({"verb": "PS"})["items"]]
         inside = Inside(f"/proc/{info['pid']}/ns/net")
         try:
-            reached = inside.do(lambda: answering(addresses))
+            reached = [
+                address
+                for begin in range(0, COUNT, ASKED_AT_ONCE)
+                for address in inside.do(lambda begin=begin: _asked(addresses[begin : begin + ASKED_AT_ONCE]))  # type: ignore[misc]
+            ]
         finally:
             inside.close()
         remove = timed(lambda: _each(runtime, names, _remove)) / 1000
@@ -146,6 +153,12 @@ def _each(runtime: Runtime, things: Iterable[Any], do: Callable[[Any, Any], str]
 
     with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
         return [name for names in pool.map(client, range(CLIENTS)) for name in names]
+
+
+def _asked(addresses: list[str]) -> set[str]:
+    found = answering(addresses)
+    subprocess.run(["ip", "neigh", "flush", "dev", "eth0"], check=True, capture_output=True)
+    return found
 
 
 def answering(addresses: Iterable[str]) -> set[str]:

@@ -47,9 +47,9 @@ def hawse(*arguments: str) -> str:
 
 
 @contextmanager
-def scratch(janitor: Janitor) -> Iterator[Path]:
-    """A directory on disk, removed afterwards."""
-    directory = tempfile.mkdtemp(prefix="hawse-bench-", dir="/var/tmp")
+def scratch(janitor: Janitor, parent: str = "/var/tmp") -> Iterator[Path]:
+    """A directory, on disk unless a parent is given, removed afterwards."""
+    directory = tempfile.mkdtemp(prefix="hawse-bench-", dir=parent)
     with janitor.keep("directory", directory):
         yield Path(directory)
 

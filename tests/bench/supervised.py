@@ -17,8 +17,12 @@ from runtime.daemon.system_files import NAMES
 from runtime.plan import LaunchPlan
 from runtime.supervisor_client import Connection, ensure_running
 from sdn.model.container import ContainerSpec
-from sdn.service.roots import Root, find_root
+from sdn.service.roots import Root
 from tests.bench.janitor import Janitor
+from tests.bench.stand import scratch
+
+MEMORY = "/dev/shm"
+"""Where the run directory is, as /run is in memory on a machine of one's own; the containers' state is on disk."""
 
 
 class Launcher:
@@ -79,11 +83,11 @@ class Launcher:
 
 @contextmanager
 def supervisor(directory: Path, janitor: Janitor) -> Iterator[tuple[Root, Confinement]]:
-    """A supervisor whose root is `directory`, and what every container is confined by; both processes gone after."""
-    root = find_root(os.fspath(directory))
-    root.create()
-    confinement = Confinements(root.state / "seccomp")(ContainerSpec(image="bench"))
-    with janitor.keep("cgroup", prefix_of(os.fspath(root.run))):
+    """A supervisor with its state in `directory`, and what every container is confined by; all gone afterwards."""
+    with scratch(janitor, MEMORY) as run, janitor.keep("cgroup", prefix_of(os.fspath(run))):
+        root = Root(directory, run)
+        root.create()
+        confinement = Confinements(root.state / "seccomp")(ContainerSpec(image="bench"))
         ensure_running(root)
         with Connection(root) as connection:
             status, _ = connection.request("status")
