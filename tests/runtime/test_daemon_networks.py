@@ -14,6 +14,8 @@ import pytest
 from sdn.model.errors import HawseError, Kind
 from tests.packet.lab import Lab, lab
 from tests.runtime.daemons import RunningDaemon, eventually
+from topologies import processes
+from topologies.record import runtime_of
 
 pytestmark = pytest.mark.root
 
@@ -36,15 +38,25 @@ def up() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def runtimes(up: Lab) -> Iterator[dict[str, RunningDaemon]]:
-    """A daemon on each host, in its namespace."""
+    """A daemon on each host, in its namespace, in the place of the lab's own: one that tests may kill."""
     with contextlib.ExitStack() as stack:
         daemons = {}
         for host in ("h1", "h2"):
+            end_runtime(up, host)
             enter = ("nsenter", f"--net={up.directory.namespace(host)}")
             daemons[host] = RunningDaemon(up.directory.root(host), enter)
             stack.callback(daemons[host].close)
             daemons[host].start()
         yield daemons
+
+
+def end_runtime(up: Lab, host: str) -> None:
+    """The lab's own runtime of a host ends; its record of it stays, of a process that is gone."""
+    process = up.processes()[runtime_of(host)]
+    os.kill(process.pid, signal.SIGTERM)
+    with contextlib.suppress(ChildProcessError):  # reaped by somebody else who waited
+        os.waitpid(process.pid, 0)
+    eventually(lambda: processes.is_alive(process), lambda alive: not alive, f"the end of {host}'s runtime")
 
 
 @pytest.fixture
