@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import json
 import signal
 from collections.abc import Callable, Coroutine
@@ -22,6 +23,7 @@ from topologies.record import Directory
 from topologies.values import ContainerSpec, NetworkSpec, Topology
 
 SETTLE_S = 15.0
+AGAIN_S = 0.05
 THREADS = 16
 """Requests under way at once: they wait for daemons, they do not compute."""
 
@@ -154,16 +156,26 @@ class _Building:
         self._say(f"{containers} with {count(attachments, 'attachment')}")
 
     async def _settle(self) -> None:
-        """Until every host has done all of it: the first packet must find its way."""
-        revision = (await self._call(self._client.get, "/v1/status")).body["revision"]
-        query = f"/v1/status?revision={revision}&wait={SETTLE_S:g}"
-        status = (await self._call(self._client.get, query)).body
-        bad = [f"{host['name']}: {host.get('state')}" for host in status["hosts"] if host.get("state") != "applied"]
-        if bad:
-            raise unavailable(
-                f"not every host is in step with revision {revision} after {SETTLE_S:g} s: {', '.join(bad)}",
-                "the lab was taken down again; is the machine very busy?",
-            )
+        """Until every host has done all of it: the first packet must find its way.
+
+        A host fails for a moment at the endpoint of a container that has ended already, until it is given back.
+        """
+        bad: dict[str, str] = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while True:
+                    revision = (await self._call(self._client.get, "/v1/status")).body["revision"]
+                    query = f"/v1/status?revision={revision}&wait={SETTLE_S:g}"
+                    status = (await self._call(self._client.get, query)).body
+                    bad = {h["name"]: str(h.get("state")) for h in status["hosts"] if h.get("state") != "applied"}
+                    if not bad:
+                        return
+                    await asyncio.sleep(AGAIN_S)  # a failure that goes away is no event
+        raise unavailable(
+            f"not every host is in step after {SETTLE_S:g} s: "
+            + (", ".join(f"{name}: {state}" for name, state in bad.items()) or "the controller does not tell"),
+            "the lab was taken down again; is the machine very busy?",
+        )
 
 
 def _network_body(network: NetworkSpec) -> dict[str, Any]:

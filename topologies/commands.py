@@ -261,7 +261,7 @@ def demo(args: argparse.Namespace) -> int:
     say = _Progress()
     name = f"demo-{os.getpid()}"
     directory = _bring_up(str(shipped(DEMO)), name, say)
-    say("two hosts, two tenants with the same subnet and the same addresses; now real packets")
+    say("two hosts with six containers, two tenants with the same subnet and the same addresses; now real packets")
     try:
         code = _check(directory, args.output)
     finally:

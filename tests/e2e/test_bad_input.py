@@ -197,6 +197,16 @@ def test_of_several_that_are_removed_each_is_told(lab: Lab) -> None:
     assert "network web has 1 endpoint" in done.stderr
 
 
+def test_a_container_that_does_not_run_has_no_namespace_to_attach(lab: Lab) -> None:
+    lab.run("h1", "run", "--name", "brief", "host", "true")
+    for verb in ("attach", "detach"):
+        with lab.unchanged():
+            complaint = lab.run("h1", "network", verb, "web", "brief", code=Exit.CONFLICT)
+        assert "container brief has no network namespace: it is exited" in complaint
+        assert "hawse start brief" in complaint
+    lab.run("h1", "rm", "brief")
+
+
 # --- namespaces that go ---
 
 

@@ -161,6 +161,9 @@ def test_ps_ls_exec_and_the_hosts_own_commands(name: str) -> None:
     listed = hawse("lab", "exec", "--lab", name, "h1", "--", *COMMAND, "ps").stdout
     assert "blue-1" in listed
     assert "red-2" not in listed
+    ping = ["run", "--rm", "--network", "blue/web", "host", "ping", "-c1", "-W5", "10.1.0.13"]
+    assert "1 received" in hawse("lab", "exec", "--lab", name, "h1", "--", *COMMAND, *ping).stdout
+    assert hawse("lab", "exec", "--lab", name, "red-2", "--", "sh", "-c", "exit 7", code=7).stdout == ""
     assert "no host or container 'blue-9'" in hawse("lab", "exec", "--lab", name, "blue-9", "--", "true", code=3).stderr
     assert "cannot be run" in hawse("lab", "exec", "--lab", name, "h1", "--", "no-such-command", code=3).stderr
 
