@@ -99,13 +99,14 @@ class Catalog:
         self._known.pop(image, None)
 
     def sweep(self) -> None:
-        """Drop what is no record: what a kill or a power cut left in the middle."""
+        """Drop what is no record: what a kill or a power cut left in the middle. Nobody may be loading."""
         for entry in list(os.scandir(self._records)):
             if hashlib.sha256(Path(entry.path).read_bytes()).hexdigest() != entry.name:
                 os.unlink(entry.path)
-        for entry in list(os.scandir(self._records.parent)):
-            if entry.name.startswith(".names.json."):
-                os.unlink(entry.path)
+        with locked(self._lock):
+            for entry in list(os.scandir(self._records.parent)):
+                if entry.name.startswith(".names.json."):
+                    os.unlink(entry.path)
 
     def _record(self, image: str) -> Path:
         return self._records / image.removeprefix("sha256:")

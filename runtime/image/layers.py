@@ -66,6 +66,12 @@ class Layers:
         with locked(self._lock, shared=True), staging(self._staging) as directory:
             yield directory
 
+    @contextlib.contextmanager
+    def unused(self) -> Iterator[bool]:
+        """Whether nobody loads; nobody begins to meanwhile."""
+        with locked_if_free(self._lock) as free:
+            yield free
+
     def add(self, staged: Path, chain_id: str, facts: LayerFacts) -> Path:
         """Give an unpacked layer its name; where somebody else was first, theirs stays. Returns where it is."""
         (staged / FACTS).write_bytes(msgspec.json.encode(facts))
@@ -78,7 +84,7 @@ class Layers:
 
     def collect(self, used: set[str]) -> list[Path]:
         """Take away the layers that no image uses, unless somebody loads. Returns what is to be deleted."""
-        with locked_if_free(self._lock) as free:
+        with self.unused() as free:
             if free:
                 keep = {chain_id.removeprefix("sha256:") for chain_id in used}
                 for name in os.listdir(self._layers):

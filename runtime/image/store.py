@@ -119,11 +119,13 @@ class ImageStore:
         return self.layers.collect(used)
 
     def sweep(self) -> None:
-        """At a daemon's start: what killed loads and removals left goes, the pseudo-image is made anew if it is old.
+        """Delete what removals and killed loads left, and make the pseudo-image anew if it is old.
 
-        Deleting may take a second per gigabyte: call it where that harms nobody.
+        Deleting may take a second per gigabyte: the daemon has it done by a worker (`verbs.sweep`).
         """
-        self.catalog.sweep()
+        with self.layers.unused() as nobody_loads:
+            if nobody_loads:
+                self.catalog.sweep()
         remove_trees([*self.collect(), *self.host.refresh()])
 
     def _info(self, configuration: Configuration, names: Names) -> ImageInfo:

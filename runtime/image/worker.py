@@ -57,7 +57,7 @@ def _run(job: dict[str, Any], reporter: _Reporter) -> Any:
         case "save":
             return save(store, job["images"], archive, reporter.progress)
         case "sweep":
-            return remove_trees(store.collect())
+            return store.sweep()
         case unknown:
             raise AssertionError(unknown)
 
