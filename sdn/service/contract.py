@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, assert_never
 
 import msgspec
@@ -20,7 +21,7 @@ from sdn.model.contract import (
     request_decoder,
 )
 from sdn.model.errors import HawseError
-from sdn.service.contract_server import Handler, error_reply, result_reply
+from sdn.service.contract_server import error_reply, result_reply
 
 
 class ContractService(Protocol):
@@ -42,7 +43,7 @@ class ContractService(Protocol):
         """Raises: UNAVAILABLE when ADD cannot be served."""
 
 
-def contract_handler(service: ContractService) -> Handler:
+def contract_handler(service: ContractService) -> Callable[[bytes, int | None], Awaitable[bytes]]:
     """A server's handler that speaks the attach contract."""
 
     async def handle(payload: bytes, fd: int | None) -> bytes:
