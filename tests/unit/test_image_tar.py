@@ -41,9 +41,9 @@ def read(data: bytes, chunk: int = 1 << 16) -> list[tuple[Entry, bytes]]:
     return [(entry, content(reader, entry)) for entry in reader.entries()]
 
 
-names = st.text(
-    st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=40
-).filter(lambda name: name.strip("."))
+names = st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=40).filter(
+    lambda name: name.strip(".")
+)
 paths = st.lists(names, min_size=1, max_size=8).map("/".join)
 
 
