@@ -134,15 +134,11 @@ def tenant_of(wish: NetworkWish) -> str:
 
 
 async def attach(agent: Agent, requests: Sequence[AddRequest], namespace_fd: int) -> tuple[Interface, ...]:
-    """All of them side by side. Raises: HawseError that names the network, once none of them is under way any more.
+    """One after the other: where subnets overlap, the kernel takes the route that came first, and so does the user.
 
-    None is given up before: an ADD whose client hung up may be done after the DEL that was to undo it.
+    Raises: HawseError that names the network; then none of them is under way any more.
     """
-    done = await asyncio.gather(*(_add(agent, request, namespace_fd) for request in requests), return_exceptions=True)
-    for one in done:
-        if isinstance(one, BaseException):
-            raise one
-    return tuple(one for one in done if isinstance(one, Interface))
+    return tuple([await _add(agent, request, namespace_fd) for request in requests])
 
 
 async def _add(agent: Agent, request: AddRequest, namespace_fd: int) -> Interface:

@@ -15,22 +15,21 @@ from sdn.cli.container_options import read_environment
 from sdn.cli.container_session import check_terminal
 from sdn.cli.exits import Exit, UsageError
 from sdn.cli.output import print_json
-from sdn.cli.runtime_socket import CODES, attach, socket_of, with_containers_code
+from sdn.cli.runtime_socket import attach, ends_as_container, socket_of, with_containers_code
 from sdn.cli.signal_forwarding import Abandoned, leave
-from sdn.cli.terminal import STDIN, Raw, fill_standard_descriptors, resize, window_size
+from sdn.cli.terminal import STDIN, fill_standard_descriptors, raw_for, resize, window_size
 from sdn.model.errors import HawseError
 from sdn.service.contract_client import Connection
 
-NOTES = f"""\
+NOTES = """\
 Options end at CONTAINER: what follows is the command. Ctrl-C reaches it through its terminal (-t); without one it ends
-'hawse exec' alone.
-{CODES}"""
+'hawse exec' alone, and the process goes on."""
 
 
 def execute_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `exec`."""
     parser.usage = "hawse exec [options] CONTAINER COMMAND …"
-    parser.epilog = f"{NOTES}\n\n{parser.epilog or ''}"
+    ends_as_container(parser, NOTES)
     parser.add_argument("words", metavar="CONTAINER", nargs=argparse.REMAINDER, help="name or id, then the command")
     parser.add_argument("-i", "--interactive", action="store_true", help="pass our standard input on")
     parser.add_argument("-t", "--tty", action="store_true", help="give it a terminal")
@@ -103,10 +102,11 @@ class _Execution:
             connection = self._begin_waiting(stack)
             if self._terminal >= 0:
                 self._hold_terminal(stack)
+                raw = raw_for(self._args.interactive)
+                if raw is not None:
+                    stack.enter_context(raw)
             if self._args.interactive:
                 CopiedInput(self._copying, STDIN, self._input, b"", self._terminal >= 0)
-                if self._terminal >= 0:
-                    stack.enter_context(Raw())
             while not self._over and not all(output.ended for output in self._outputs):
                 self._copying.turn()
             for output in self._outputs:

@@ -20,23 +20,22 @@ from sdn.cli.detach_keys import detach_keys_argument
 from sdn.cli.exits import Exit, UsageError
 from sdn.cli.output import print_json
 from sdn.cli.quantities import parse_count, parse_cpus, parse_positive_size, parse_seconds
-from sdn.cli.runtime_socket import CODES, attach, with_containers_code
+from sdn.cli.runtime_socket import attach, ends_as_container, with_containers_code
 from sdn.cli.terminal import window_size
 
 Arguments = argparse.ArgumentParser
-NOTES = f"""\
+NOTES = """\
 Options end at IMAGE: what follows is the command. --ip, --ip6, --mac and --alias are for the --network before them, or
 for the only one. Without --network there is only the loopback.
 
 In the foreground the container's output is ours, signals go to it (the third Ctrl-C leaves it alone), and with -it it
-has our terminal; the detach keys leave it running.
-{CODES}"""
+has our terminal; the detach keys leave it running."""
 
 
 def run_arguments(parser: Arguments) -> None:
     """Arguments of `run`."""
     parser.usage = "hawse run [options] IMAGE [COMMAND …]"
-    parser.epilog = f"{NOTES}\n\n{parser.epilog or ''}"
+    ends_as_container(parser, NOTES)
     parser.add_argument("words", metavar="IMAGE", nargs=argparse.REMAINDER, help="its name, and a command with words")
     parser.add_argument("-d", "--detach", action="store_true", help="print its id and leave it to itself")
     parser.add_argument("-i", "--interactive", action="store_true", help="pass our standard input on")

@@ -15,7 +15,7 @@ from sdn.cli.exits import Exit, UsageError
 from sdn.cli.output import complain
 from sdn.cli.runtime_socket import Patience, attach, socket_of
 from sdn.cli.signal_forwarding import Abandoned, SignalForwarding
-from sdn.cli.terminal import STDIN, Raw, fill_standard_descriptors, resize, window_size
+from sdn.cli.terminal import STDIN, fill_standard_descriptors, raw_for, resize, window_size
 from sdn.model.errors import HawseError, Kind
 from sdn.service.container_log import LogReader
 from sdn.service.contract_client import Connection
@@ -80,10 +80,10 @@ class Session:
         target = descriptors.get("input", -1)
         if self._tty and target >= 0:
             signals.resized = lambda: resize(target, *window_size())
-        if self._raw and target >= 0:
-            raw = stack.enter_context(Raw())
-            signals.continued = raw.again
             resize(target, *window_size())  # it may have changed since it was asked for
+        raw = raw_for(self._raw and target >= 0) if self._tty else None
+        if raw is not None:
+            signals.continued = stack.enter_context(raw).again
         if self._stdin and target >= 0:
             CopiedInput(copying, STDIN, target, self._keys, self._raw)
         bell = descriptors["bell"]

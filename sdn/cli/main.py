@@ -116,14 +116,14 @@ class Parser(argparse.ArgumentParser):
     """argparse, with the nearest option for a typo and one way to end."""
 
     def error(self, message: str) -> NoReturn:
-        """One sentence on stderr, exit code 2."""
+        """One sentence on stderr; exit code 2, or the one that its command has for this."""
         from sdn.cli.nearest import nearest_hint
 
         options = [option for action in self._actions for option in action.option_strings]
         unknown = message.removeprefix("unrecognized arguments: ").split(" ")[0] if "unrecognized" in message else ""
         hint = nearest_hint(unknown.partition("=")[0], options) if unknown.startswith("-") else ""
         complain(message, hint or f"see '{self.prog} --help'")
-        sys.exit(Exit.USAGE)
+        sys.exit(self.get_default("usage_code") or Exit.USAGE)
 
 
 def build_parser(command: Command) -> argparse.ArgumentParser:

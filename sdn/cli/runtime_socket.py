@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sdn.cli.exits import UsageError
+from sdn.cli.exits import MEANINGS, UsageError
 from sdn.cli.output import complain
 from sdn.model.errors import HawseError, Kind
 from sdn.service.contract_client import Connection
@@ -27,8 +27,8 @@ REFUSED = 125
 """As Docker's: the daemon refused, or how the container ended cannot be told."""
 
 CODES = """\
-Ends with the container's exit code (128 + N where signal N ended it), or with 125 where the runtime refuses,
-126 where the command cannot be executed and 127 where there is no such command. Wrong options end with 2.\
+Ends with the container's exit code (128 + N where signal N ended it), or with 125 where the runtime refuses or the
+options are wrong, 126 where the command cannot be executed and 127 where there is no such command.\
 """
 
 
@@ -103,15 +103,20 @@ class Patience:
         self._away_since_s = None
 
 
+def ends_as_container(parser: argparse.ArgumentParser, notes: str) -> None:
+    """For the same commands: their help, and wrong options, which are no code that a container has of its own."""
+    parser.set_defaults(usage_code=REFUSED)
+    examples = (parser.epilog or "").removesuffix(MEANINGS)
+    parser.epilog = f"{notes}\n{CODES}\n\n{examples}".rstrip()
+
+
 def with_containers_code(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """For commands that end with a container's exit code: what the runtime refuses is 125 to 127 there."""
+    """For commands that end with a container's exit code: what is refused is 125 to 127 there."""
 
     @functools.wraps(function)
     def wrapped(args: argparse.Namespace) -> int:
         try:
             return function(args)
-        except UsageError:
-            raise
         except HawseError as error:
             complain(error.message, error.hint)
             code = error.facts.get("exit_code")

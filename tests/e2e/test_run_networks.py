@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.standing_lab import PATIENCE_S, Lab, hawse, standing_lab
-from tests.e2e.standing_runtime import Runtime, ended
+from tests.e2e.standing_runtime import Runtime
 
 pytestmark = pytest.mark.root
 
@@ -22,11 +22,11 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def runtime(lab: Lab) -> Iterator[Runtime]:
-    """On a lab's first host, beside its agent."""
+    """That of a lab's first host, beside its agent; the lab has containers in it, too."""
     up = Runtime(Path(lab.root("h1")))
-    up.start()
-    with ended(up):
-        yield up
+    before = up.left()
+    yield up
+    assert up.left() == before
 
 
 def wait_for_no_endpoint(lab: Lab) -> None:
@@ -63,9 +63,22 @@ def test_interfaces_are_those_that_were_wished(lab: Lab, runtime: Runtime) -> No
 def test_a_refused_interface_leaves_neither_container_nor_endpoint(
     options: list[str], says: str, lab: Lab, runtime: Runtime
 ) -> None:
-    assert says in runtime.refused("run", "--rm", *options, "host", "true", code=125)
-    assert runtime.left() == ([], [])
+    with runtime.unchanged():
+        assert says in runtime.refused("run", "--rm", *options, "host", "true", code=125)
     wait_for_no_endpoint(lab)
+
+
+@pytest.mark.parametrize("order", [("web", "blue/web"), ("blue/web", "web")])
+def test_where_two_networks_overlap_the_first_one_counts(order: tuple[str, str], runtime: Runtime) -> None:
+    """Both have 10.1.0.0/24; with three attempts, as a random one would be right in every second."""
+    for _ in range(3):
+        wished = [word for network in order for word in ("--network", network)]
+        with runtime.container("--name", "both", *wished, "host", "sleep", "600"):
+            shown = runtime.inspect("both")["interfaces"]
+            assert [(one["ifname"], one["network"]) for one in shown] == [("eth0", order[0]), ("eth1", order[1])]
+            assert "dev eth0" in runtime.run("exec", "both", "ip", "route", "get", "10.1.0.200")
+            links = runtime.run("exec", "both", "ip", "-br", "link").splitlines()
+            assert [line.split()[0].partition("@")[0] for line in links] == ["lo", "eth0", "eth1"]
 
 
 def test_completion_knows_networks(runtime: Runtime) -> None:

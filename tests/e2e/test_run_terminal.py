@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -45,7 +46,7 @@ def tidy(runtime: Runtime) -> Iterator[None]:
 class Screen:
     """A command on a terminal of its own, and the person before it."""
 
-    def __init__(self, runtime: Runtime, *words: str) -> None:
+    def __init__(self, command: list[str]) -> None:
         self.master, self._slave = pty.openpty()
         self.before = termios.tcgetattr(self._slave)
         self.resize(24, 80, None)
@@ -56,7 +57,7 @@ class Screen:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
         self.process = subprocess.Popen(
-            runtime.words(*words), stdin=self._slave, stdout=self._slave, stderr=self._slave, preexec_fn=control,
+            command, stdin=self._slave, stdout=self._slave, stderr=self._slave, preexec_fn=control,
             env=environment(),
         )  # fmt: skip
 
@@ -107,7 +108,13 @@ class Screen:
 
 @contextlib.contextmanager
 def screen(runtime: Runtime, *words: str) -> Iterator[Screen]:
-    opened = Screen(runtime, *words)
+    with window(runtime.words(*words)) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def window(command: list[str]) -> Iterator[Screen]:
+    opened = Screen(command)
     try:
         yield opened
     finally:
@@ -201,10 +208,28 @@ def test_signals_without_a_terminals_keys(runtime: Runtime) -> None:
     """`-t` alone: nobody types, Ctrl-C is a signal to the command, which passes it on."""
     script = "trap 'echo caught; exit 9' INT; echo up; while :; do sleep 0.1; done"
     with screen(runtime, "run", "--rm", "-t", IMAGE, "sh", "-c", script) as shown:
-        shown.wait_for(b"up\r")
+        assert shown.wait_for(b"up\r\n") == b""
         shown.type(b"\x03")
-        shown.wait_for(b"caught\r")
+        assert shown.wait_for(b"caught\r\n").endswith((b"", b"^C"))
         assert shown.ended() == 9
+        assert shown.seen == b""
+
+
+def test_lines_of_a_terminal_that_is_only_shown_end_once(runtime: Runtime) -> None:
+    """Two terminals are between them and us: only one makes CR LF of LF."""
+    with runtime.container("--name", "c", IMAGE, "sleep", "600"):
+        for words in (("run", "--rm", "-t", IMAGE), ("exec", "-t", "c")):
+            with screen(runtime, *words, "printf", "one\\ntwo\\n") as shown:
+                assert shown.wait_for(b"two\r\n") == b"one\r\n"
+                assert shown.ended() == 0
+
+
+def test_in_the_background_the_terminal_is_left_alone(runtime: Runtime) -> None:
+    """Else the shell's `&` would stop us where nobody sees it."""
+    line = f"set -m; {shlex.join(runtime.words('run', '--rm', '-t', IMAGE, 'echo', 'shown'))} & wait $!"
+    with window(["bash", "-c", line]) as shown:
+        shown.wait_for(b"shown\r")
+        assert shown.ended() == 0
 
 
 def test_stats_draw_anew_on_a_terminal(runtime: Runtime) -> None:

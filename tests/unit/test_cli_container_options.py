@@ -27,6 +27,7 @@ from sdn.cli.quantities import (
     show_age,
     show_size,
 )
+from sdn.cli.runtime_socket import REFUSED
 from sdn.model.container import ContainerSpec
 
 
@@ -180,8 +181,8 @@ def test_every_option_lands_in_its_field(tmp_path):
         (["--stop-timeout", "soon", "i"], "not a number of seconds"),
     ],
 )
-def test_wrong_options_are_a_sentence_and_code_2(words, says, tmp_path, capsys):
-    assert run("--root", str(tmp_path), "run", *words) == Exit.USAGE
+def test_wrong_options_are_a_sentence_and_no_code_of_a_containers_own(words, says, tmp_path, capsys):
+    assert run("--root", str(tmp_path), "run", *words) == REFUSED
     error = capsys.readouterr().err
     assert says in error
     assert error.startswith("hawse: ")
@@ -209,7 +210,8 @@ def test_wrong_lines_of_the_others(words, says, tmp_path, capsys, monkeypatch):
         kept = os.dup(0)
         os.dup2(nothing.fileno(), 0)
         try:
-            assert run("--root", str(tmp_path), *words) == Exit.USAGE
+            expected = REFUSED if words[0] in ("run", "exec") else Exit.USAGE
+            assert run("--root", str(tmp_path), *words) == expected
         finally:
             os.dup2(kept, 0)
             os.close(kept)
