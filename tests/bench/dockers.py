@@ -65,6 +65,7 @@ class Docker:
         self._starter = starter
         self._wait_ready()
         self.pid = int(Path(f"/proc/{starter.pid}/task/{starter.pid}/children").read_text().split()[0])
+        stack.enter_context(janitor.keep("process", self.pid))  # before the starter, which reaps it
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -6,6 +6,7 @@ what there is. Processes with a pid namespace of their own take everything in it
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -80,15 +81,14 @@ def end_process(pid: int) -> None:
             fds.append(os.pidfd_open(number))
         except ProcessLookupError:
             continue
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: a supervisor whose keeper dies begins another pair
+        for fd in fds:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, number)
     for fd in fds:
-        try:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         poll.poll(WAIT_S * 1000)
-    for fd in fds:
         os.close(fd)
 
 
