@@ -83,7 +83,7 @@ class Executions:
             cwd=working_directory(request.workdir or spec.workdir, str(config.get("WorkingDir") or "")),
             user=request.user or spec.user or str(config.get("User") or "") or "0",
             capabilities=list(confinement.capabilities),
-            no_new_privileges=False,
+            no_new_privileges=True,
             seccomp=confinement.seccomp,
             rlimits=RLIMITS,
             tty=TerminalSize(rows=request.rows, columns=request.columns) if request.tty else None,

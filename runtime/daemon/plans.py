@@ -107,7 +107,9 @@ def check_hostname(name: str) -> None:
 def check_mount(mount: MountSpec) -> MountSpec:
     """Raises: INVALID."""
     target = mount.target
-    if not target.startswith("/") or "\0" in target + mount.source:
+    if "\0" in target + mount.source:
+        raise invalid(f"the mount of {mount.source!r} to {target!r} holds a zero byte", "no path has one")
+    if not target.startswith("/"):
         raise invalid(f"the target {target!r} of a mount is relative", "give a path that begins with /")
     if posixpath.normpath(target).strip("/") in ("", "."):
         raise invalid("nothing can be mounted in place of the container's /", "name a directory in it")

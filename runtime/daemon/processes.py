@@ -11,11 +11,14 @@ from runtime.plan import ProcessPlan, TerminalSize
 from sdn.model.container import ContainerSpec
 from sdn.model.errors import invalid
 
+ARGUMENT_SHOWN = 30
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 RLIMITS = {"RLIMIT_NOFILE": [1024, 524288]}
 """systemd's own: programs that close every possible descriptor stay quick, and who needs many raises the soft limit."""
 ARGUMENTS_BYTES_MAX = 1 << 20
 """Of command and environment together; the kernel takes a quarter of the stack's limit, mostly 2 MiB."""
+ARGUMENT_BYTES_MAX = (1 << 17) - 1
+"""Of one of them: MAX_ARG_STRLEN of execve(2), without the zero at its end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,6 +79,9 @@ def check_arguments(command: Sequence[str], env: Sequence[str]) -> None:
     for text in (*command, *env):
         if "\0" in text:
             raise invalid(f"{text!r} holds a zero byte", "an argument or a variable cannot have one")
+        if len(text.encode()) > ARGUMENT_BYTES_MAX:
+            begin = f"{text[:ARGUMENT_SHOWN]}…"
+            raise invalid(f"{begin!r} has more than {ARGUMENT_BYTES_MAX} bytes", "pass it in a file")
     if sum(len(text.encode()) + 1 for text in (*command, *env)) > ARGUMENTS_BYTES_MAX:
         raise invalid(f"command and environment have more than {ARGUMENTS_BYTES_MAX} bytes", "give less")
 
@@ -83,6 +89,8 @@ def check_arguments(command: Sequence[str], env: Sequence[str]) -> None:
 def working_directory(spec_workdir: str, image_workdir: str) -> str:
     """Raises: INVALID where it is relative."""
     path = spec_workdir or image_workdir or "/"
+    if "\0" in path:
+        raise invalid(f"the working directory {path!r} holds a zero byte", "no directory has one")
     if not path.startswith("/"):
         raise invalid(f"the working directory {path!r} is relative", "give one that begins with /")
     return path
@@ -102,7 +110,7 @@ def process_plan(
         cwd=working_directory(spec.workdir, str(config.get("WorkingDir") or "")),
         user=user or "0",
         capabilities=list(confinement.capabilities),
-        no_new_privileges=False,  # as Docker's: `su` and `ping` work; the bounding set holds for what they become too
+        no_new_privileges=True,
         seccomp=confinement.seccomp,
         rlimits=RLIMITS,
         tty=TerminalSize(rows=terminal.rows, columns=terminal.columns) if spec.tty else None,

@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 
-from runtime.supervisor import channel, command, identity, init, mounts, signals, terminal
+from runtime.supervisor import channel, command, identity, init, memory_killer, mounts, signals, terminal
 from runtime.supervisor.failure import failed
 from runtime.syscall import (
     CLONE_NEWCGROUP,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from runtime.supervisor.identity import Identity
 
 _SIOCSIFFLAGS = 0x8914
+_NETWORK_SETTINGS = (("ping_group_range", b"0 2147483647"), ("ip_unprivileged_port_start", b"0"))
 _LOOPBACK_UP = struct.pack("<16sh22x", b"lo", 1)
 
 
@@ -78,9 +79,10 @@ def _run(plan: LaunchPlan, inheritance: Inheritance, cgroup_view: bool) -> None:
     enter_cgroups(inheritance.procs_fds)
     unshare(CLONE_NEWCGROUP)  # after entering: its root is where this process is
     take_descriptors(inheritance)
+    memory_killer.go_first()
+    _open_network()
     mounts.build(plan, inheritance.template, cgroup_view)
     _socket.sethostname(plan["hostname"])
-    _raise_loopback()
     who, path, values, master = prepare_process(process, console=True)
     if plan["root"]["read_only"]:
         mounts.seal()
@@ -179,7 +181,15 @@ def _join_keyring() -> None:
         return
 
 
-def _raise_loopback() -> None:
+def _open_network() -> None:
+    """Its network namespace: the loopback up; ping and low ports for every user, as nobody gains rights by a file."""
+    for name, value in _NETWORK_SETTINGS:
+        try:
+            fd = os.open(f"/proc/sys/net/ipv4/{name}", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(fd, value)
+            os.close(fd)
+        except OSError:  # a machine whose /proc/sys is read-only: then only root pings
+            break
     fd = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM).detach()
     fcntl.ioctl(fd, _SIOCSIFFLAGS, _LOOPBACK_UP)
     os.close(fd)

@@ -8,10 +8,11 @@ that looked into it would find no right that it lacks itself.
 
 from __future__ import annotations
 
+import errno
 import os
 
-from runtime.supervisor import channel, child
-from runtime.supervisor.failure import failed
+from runtime.supervisor import channel, child, memory_killer
+from runtime.supervisor.failure import LaunchError, failed
 from runtime.syscall import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -49,17 +50,22 @@ def _run(pidfd: int, process: ProcessPlan, inheritance: Inheritance) -> None:
     prctl(PR_SET_DUMPABLE, 0)
     child.enter_cgroups(inheritance.procs_fds)
     child.take_descriptors(inheritance, pidfd)
+    memory_killer.go_first()
     container = channel.CHILD_FD + 1
     try:
         setns(container, _NAMESPACES)
+    except ProcessLookupError as error:
+        raise LaunchError("ended", errno.ESRCH, "the container has ended this moment") from error
     except OSError as error:
-        raise failed("clone", "joining the container failed (has it ended?)", error) from error
+        raise failed("clone", "joining the container failed", error) from error
     os.close(container)
     who, path, values, master = child.prepare_process(process, console=False)
     child.give_up_rights(process, who, inheritance.filter_bytes)
     try:
         sibling = clone_sibling()
     except OSError as error:
+        if error.errno == errno.ENOMEM:  # so says a pid namespace whose first process has ended (pid_namespaces(7))
+            raise LaunchError("ended", error.errno, "the container is ending this moment") from error
         raise failed("clone", "making a process in the container failed", error) from error
     if sibling == 0:
         if master >= 0:

@@ -20,6 +20,7 @@ class LaunchError(Exception):
 
 STAGES = (
     "clone",  # no process could be made
+    "ended",  # the container that was to be joined has ended, or is about to
     "cgroup",  # it could not enter its cgroup
     "mount",  # the root file system, or a mount in it
     "terminal",

@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 
-from runtime.supervisor import ending, keeper, stage
+from runtime.supervisor import ending, keeper, memory_killer, stage
 from runtime.supervisor.held import Held
 from runtime.supervisor.own_log import say
 from runtime.supervisor.supervise import Places
@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> NoReturn:
         os.makedirs(f"{run}/containers", mode=0o700, exist_ok=True)
         stage.enter(f"{run}/stage")
         _raise_descriptor_limit()
+        memory_killer.go_last()
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
             signal.signal(number, signal.SIG_DFL)  # whoever started us may have ignored some
         if "--held" in options:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sdn.model.errors import HawseError, Kind, denied, unavailable
+from sdn.model.errors import HawseError, Kind, denied, invalid, unavailable
 from sdn.service.framing import LENGTH, MESSAGE_BYTES_MAX, frame
 from sdn.service.roots import check_socket_path
 
@@ -124,7 +124,10 @@ class Connection:
         return _result(reply)
 
     def _send(self, message: Mapping[str, Any], fd: int | None) -> None:
-        data = frame(json.dumps(message).encode())
+        payload = json.dumps(message).encode()
+        if len(payload) > MESSAGE_BYTES_MAX:
+            raise invalid(f"the request has {len(payload)} bytes, and {MESSAGE_BYTES_MAX} are the most", "give less")
+        data = frame(payload)
         with self._explained():
             sent = self._send_first(data, fd)
             if sent < len(data):

@@ -112,6 +112,58 @@ def test_what_runs_sees_what_was_wished(daemon: RunningDaemon, tmp_path: Path) -
     assert not (tmp_path / "x").exists()
 
 
+def test_nobody_gains_rights_by_a_file(daemon: RunningDaemon) -> None:
+    """no_new_privs holds for the first process and for those that join; what everybody needs needs no rights."""
+    status = "grep NoNewPrivs /proc/self/status | cut -f 2"
+    daemon.run("sh", "-c", f"{status}; exec sleep 1000", name="c", user="nobody")
+    eventually(lambda: daemon.output("c"), lambda said: said == b"1\n", "it has them off")
+    result, descriptors = daemon.attached("EXEC", container="c", command=["sh", "-c", f"{status}; ping -c1 127.0.0.1"])
+    with closing(descriptors):
+        assert daemon.wait("c", execution=result["execution"]) == 0
+        said = os.read(descriptors["output"], 4096)
+    assert said.startswith(b"1\n")
+    assert b" 1 received" in said
+
+
+def test_a_fork_bomb_stays_within_its_limit(daemon: RunningDaemon) -> None:
+    daemon.run("sh", "-c", "bomb() { bomb | bomb & }; bomb; sleep 1000", name="c", pids=30)
+    eventually(lambda: daemon.ask("STATS", containers=["c"])["items"][0]["pids"], lambda pids: pids > 20, "it forks")
+    assert daemon.wait(daemon.run("true")["id"]) == 0, "others go on"
+    for _ in range(20):
+        assert daemon.ask("STATS", containers=["c"])["items"][0]["pids"] <= 30
+    daemon.ask("KILL", container="c", signal="KILL")
+    assert daemon.wait("c") == 137
+
+
+def test_long_lines_binary_and_what_ends_without_a_line_feed(daemon: RunningDaemon) -> None:
+    script = "head -c 65536 /dev/zero | tr '\\0' x; echo; head -c 70000 /dev/zero; printf '\\377\\033[2J'; printf end"
+    daemon.run("sh", "-c", script, name="c")
+    assert daemon.wait("c") == 0
+    assert daemon.output("c") == b"x" * 65536 + b"\n" + bytes(70000) + b"\xff\x1b[2Jend"
+
+
+def test_joining_one_that_ends_says_that_it_has(daemon: RunningDaemon) -> None:
+    """Whenever: before it is asked, while the process is made, or after."""
+    for number in range(20):
+        daemon.run("sh", "-c", f"sleep 0.0{number % 4}", name="c")
+        with contextlib.suppress(HawseError):
+            while True:
+                error = attempt(daemon)
+                if error is not None:
+                    assert (error.kind, error.facts.get("exit_code", 125)) == (Kind.CONFLICT, 125), error
+                    break
+        daemon.wait("c")
+        daemon.ask("RM", container="c")
+
+
+def attempt(daemon: RunningDaemon) -> HawseError | None:
+    try:
+        daemon.ask("EXEC", container="c", command=["true"], detach=True)
+    except HawseError as error:
+        return error
+    return None
+
+
 def test_volumes_outlive_containers(daemon: RunningDaemon) -> None:
     mounts = [{"kind": "volume", "source": "data", "target": "/data"}]
     daemon.run("sh", "-c", "echo kept > /data/x", name="one", mounts=mounts)
@@ -324,6 +376,11 @@ def test_starts_that_fail(
         ({"memory_bytes": 100}, Kind.INVALID, "memory"),
         ({"cpus": 10000.0}, Kind.INVALID, "CPUs"),
         ({"cap_add": ["NOPE"]}, Kind.INVALID, "capability"),
+        ({"env": ["A=" + "x" * (1 << 17)]}, Kind.INVALID, "has more than 131071 bytes"),
+        ({"env": ["A=" + "x" * (1 << 20)]}, Kind.INVALID, "1048576 are the most"),
+        ({"workdir": "/a\0b"}, Kind.INVALID, "zero byte"),
+        ({"mounts": [{"kind": "volume", "source": "../x", "target": "/t"}]}, Kind.INVALID, "not a name for a volume"),
+        ({"mounts": [{"kind": "tmpfs", "target": "/t\0"}]}, Kind.INVALID, "zero byte"),
         ({"name": "a/b"}, Kind.INVALID, "is not a name for a container"),
         ({"networks": [{"network": "web"}]}, Kind.UNAVAILABLE, "network web: the agent is not running"),
     ],

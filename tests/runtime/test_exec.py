@@ -130,7 +130,7 @@ def test_a_container_that_has_ended_is_joined_no_more(driver: Driver):
     driver.ask(do="read", number=launched["number"], until="never")
     with pytest.raises(RefusedError) as refused:
         driver.execute(launched["number"], process_of(driver, "true"))
-    assert refused.value.stage == "clone"
+    assert refused.value.stage == "ended"
     driver.wait(launched["number"])
 
 

@@ -174,6 +174,26 @@ def test_limits_are_set_and_clamped_to_what_the_host_allows(driver: Driver):
     assert int(ended.lines[1]) > 77
 
 
+def test_the_memory_killer_takes_it_for_any_other_program(driver: Driver):
+    """The driver has what a supervisor of a machine where that is allowed has, with the sign that always is."""
+    adjustment = Path(f"/proc/{driver.process.pid}/oom_score_adj")
+    before = adjustment.read_text()
+    adjustment.write_text("500")
+    try:
+        with driver.running() as container:
+            shown = driver.execute(
+                container, driver.plan("cat", "/proc/1/oom_score_adj", "/proc/self/oom_score_adj")["process"]
+            )
+    finally:
+        adjustment.write_text(before)
+    assert shown.lines == ["0", "0"]
+
+
+def test_ping_and_low_ports_need_no_rights(driver: Driver):
+    ended = driver.sh("cat /proc/sys/net/ipv4/ping_group_range /proc/sys/net/ipv4/ip_unprivileged_port_start")
+    assert [line.split() for line in ended.lines] == [["0", "2147483647"], ["0"]]
+
+
 def test_it_leads_its_session(driver: Driver):
     assert driver.sh("cut -d ' ' -f 1,5,6 /proc/self/stat; cut -d ' ' -f 6 /proc/1/stat").lines[1] == "1"
 

@@ -193,7 +193,7 @@ def test_a_plan_in_full() -> None:
     }  # fmt: skip
     process = made["process"]
     assert (process["argv"], process["cwd"], process["user"]) == (["/entry", "a", "b"], "/w", "app")
-    assert (process["capabilities"], process["seccomp"], process["no_new_privileges"]) == ([1, 5], "/filter", False)
+    assert (process["capabilities"], process["seccomp"], process["no_new_privileges"]) == ([1, 5], "/filter", True)
     assert process["tty"] == {"rows": 0, "columns": 0}
     assert process["stdin"]
     assert "X=2" in process["env"]
