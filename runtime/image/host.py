@@ -1,8 +1,9 @@
 """The pseudo-image `host`: this machine's own programs, read-only, over a skeleton that the store makes.
 
 What is bound is /usr, and /bin, /sbin, /lib* where they are directories; where they are links into /usr the skeleton
-has the same links. The rest is empty directories and a short list of files of /etc that programs need and that anybody
-may read: what is not listed is not there. Accounts are made up: root and nobody.
+has the same links. /etc/alternatives is bound too, as long as all in it is links and what anybody may read: copying
+hundreds of links would be most of a skeleton's making. The rest is empty directories and a short list of files of /etc
+that programs need and that anybody may read: what is not listed is not there. Accounts are made up: root and nobody.
 
 A skeleton is never changed, for containers may be mounted over it: when a listed file changed, another one is made,
 and the older goes once the machine has been booted since it was last the current one.
@@ -53,11 +54,14 @@ _COPIED = (
     "alternatives", "bash.bashrc", "debian_version", "gai.conf", "host.conf", "inputrc", "ld.so.cache", "ld.so.conf",
     "ld.so.conf.d", "localtime", "magic", "mime.types", "networks", "os-release", "pki/ca-trust/extracted",
     "pki/tls/certs", "profile", "protocols", "python3", "python3.11", "redhat-release", "services", "shells",
-    "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
+    "ssl/certs/ca-certificates.crt", "ssl/openssl.cnf", "terminfo", "timezone",
 )  # fmt: skip
 _FILE_BYTES_MAX = 4 << 20
 """A certificate bundle has 250 kB, a cache of libraries 100 kB; what is larger is something else."""
-_FORM = 1
+_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+"""Debian's OpenSSL looks for a link per certificate by its hash; where there is the bundle, a variable names it."""
+_ALTERNATIVES = "etc/alternatives"
+_FORM = 2
 """Raised when this module makes another skeleton of the same files."""
 
 
@@ -68,7 +72,14 @@ class HostImage:
         self._directory = directory
         self._root = root
         self._current: Path | None = None
-        self.config: dict[str, Any] = _CONFIG
+        self._checked_ns, self._harmless = -1, False
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The image configuration's `config`."""
+        if not (self._root / _BUNDLE).exists():
+            return _CONFIG
+        return {**_CONFIG, "Env": [*_CONFIG["Env"], f"SSL_CERT_FILE=/{_BUNDLE}"]}
 
     def layer(self) -> Path:
         """The current skeleton's tree; made where there is none yet."""
@@ -79,11 +90,26 @@ class HostImage:
 
     def binds(self) -> tuple[tuple[str, str], ...]:
         """(source, target) of what is bound read-only over the skeleton."""
-        return tuple((str(self._root / name), f"/{name}") for name in _PROGRAMS if _is_directory(self._root / name))
+        names = [name for name in _PROGRAMS if _is_directory(self._root / name)]
+        if self._alternatives_bound():
+            names.append(_ALTERNATIVES)
+        return tuple((str(self._root / name), f"/{name}") for name in names)
+
+    def _alternatives_bound(self) -> bool:
+        """Whether /etc/alternatives is there, and all in it is links and what anybody may read."""
+        try:
+            changed_ns = os.stat(self._root / _ALTERNATIVES).st_mtime_ns
+            if changed_ns != self._checked_ns:
+                with os.scandir(self._root / _ALTERNATIVES) as entries:
+                    self._harmless = all(entry.is_symlink() or _is_for_anybody(entry.stat()) for entry in entries)
+                self._checked_ns = changed_ns
+        except OSError:
+            return False
+        return self._harmless
 
     def info(self) -> ImageInfo:
         """As it is listed."""
-        return ImageInfo(id=HOST_ID, names=HOST_NAMES, architecture=machine_architecture(), config=_CONFIG)
+        return ImageInfo(id=HOST_ID, names=HOST_NAMES, architecture=machine_architecture(), config=self.config)
 
     def refresh(self) -> list[Path]:
         """Make a skeleton of the machine as it is now, unless the last is one. Returns those that may be deleted.
@@ -109,24 +135,30 @@ class HostImage:
 
     def _sources(self) -> Iterator[tuple[str, os.stat_result]]:
         """What is copied: paths below the root; files that anybody may read, and links."""
+        # Hundreds of files at each start of a daemon: plain strings, where Path would take most of the time.
+        root = os.fspath(self._root)
+        bound = ("alternatives",) if self._alternatives_bound() else ()
         for listed in _COPIED:
+            if listed in bound:
+                continue
             stack = [f"etc/{listed}"]
             while stack:
                 path = stack.pop()
                 try:
-                    status = os.lstat(self._root / path)
-                    names = os.listdir(self._root / path) if stat.S_ISDIR(status.st_mode) else []
+                    status = os.lstat(f"{root}/{path}")
+                    names = os.listdir(f"{root}/{path}") if stat.S_ISDIR(status.st_mode) else []
                 except OSError:  # not on this machine, or gone this moment
                     continue
                 stack += [f"{path}/{name}" for name in sorted(names, reverse=True)]
-                plain = stat.S_ISREG(status.st_mode) and status.st_mode & 0o004 and status.st_size <= _FILE_BYTES_MAX
+                plain = _is_for_anybody(status) and status.st_size <= _FILE_BYTES_MAX
                 if plain or stat.S_ISLNK(status.st_mode):
                     yield path, status
 
     def _fingerprint(self, sources: list[tuple[str, os.stat_result]]) -> str:
         facts = [(path, status.st_mode, status.st_size, status.st_mtime_ns) for path, status in sources]
         links = [(name, os.readlink(self._root / name)) for name in _PROGRAMS if (self._root / name).is_symlink()]
-        return hashlib.sha256(repr((_FORM, facts, links, _TEXTS, _LINKS)).encode()).hexdigest()[:16]
+        made = (_FORM, facts, links, self._alternatives_bound(), _TEXTS, _LINKS)
+        return hashlib.sha256(repr(made).encode()).hexdigest()[:16]
 
     def _build(self, building: Path, sources: list[tuple[str, os.stat_result]]) -> None:
         tree = building / TREE
@@ -134,6 +166,8 @@ class HostImage:
         for name, mode in _DIRECTORIES.items():
             (tree / name).mkdir()
             (tree / name).chmod(mode)
+        if self._alternatives_bound():
+            (tree / _ALTERNATIVES).mkdir()
         for name in _PROGRAMS:
             if (self._root / name).is_symlink():
                 os.symlink(os.readlink(self._root / name), tree / name)
@@ -141,19 +175,38 @@ class HostImage:
                 (tree / name).mkdir()
         for name, target in _LINKS.items():
             os.symlink(target, tree / name)
+        directories = [os.fspath(path) for path in (building, tree, tree / "etc", *(tree / name for name in _PROGRAMS))]
         for path, status in sources:
-            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            _make_parents(f"{tree}/{path}", directories)
             with contextlib.suppress(FileNotFoundError):  # gone this moment
-                if stat.S_ISLNK(status.st_mode):
-                    os.symlink(os.readlink(self._root / path), tree / path)
-                else:
-                    shutil.copyfile(self._root / path, tree / path, follow_symlinks=False)
-                    (tree / path).chmod(status.st_mode & 0o755)
+                _copy(f"{self._root}/{path}", f"{tree}/{path}", status.st_mode)
         for name, text in _TEXTS.items():
             (tree / name).write_text(text)
-        for directory in (building, tree, *(tree / "etc").rglob("*"), *(tree / name for name in _PROGRAMS)):
-            if _is_directory(directory):
-                directory.chmod(0o755)  # whatever this process's umask is
+        for directory in directories:
+            if _is_directory(Path(directory)):
+                Path(directory).chmod(0o755)  # whatever this process's umask is
+
+
+def _make_parents(path: str, made: list[str]) -> None:
+    """The directories above `path` that are not there yet, noted in `made`. Neighbours come one after another."""
+    missing = []
+    while (path := os.path.dirname(path)) not in made:
+        missing.append(path)
+    for directory in reversed(missing):
+        os.mkdir(directory)
+        made.append(directory)
+
+
+def _copy(source: str, target: str, mode: int) -> None:
+    if stat.S_ISLNK(mode):
+        os.symlink(os.readlink(source), target)
+    else:
+        shutil.copyfile(source, target, follow_symlinks=False)
+        os.chmod(target, mode & 0o755)
+
+
+def _is_for_anybody(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o004)
 
 
 def _is_directory(path: Path) -> bool:

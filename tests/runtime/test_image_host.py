@@ -76,21 +76,39 @@ def machine(top: Path) -> Path:
     (top / "lib").symlink_to("usr/lib")
     (top / "etc/ssl/certs/key.pem").write_text("only for root")
     (top / "etc/ssl/certs/key.pem").chmod(0o640)
-    (top / "etc/ssl/certs/ca.pem").write_text("for all")
-    os.mkfifo(top / "etc/ssl/certs/fifo")
+    (top / "etc/ssl/certs/ca-certificates.crt").write_text("for all")
+    (top / "etc/python3").mkdir()
+    (top / "etc/python3/conf").write_text("for all")
+    (top / "etc/python3/secret").write_text("for root")
+    (top / "etc/python3/secret").chmod(0o640)
+    os.mkfifo(top / "etc/python3/fifo")
     (top / "etc/alternatives/vi").symlink_to("/usr/bin/vim")
+    (top / "etc/alternatives/README").write_text("for all")
     return top
 
 
 def test_only_what_anybody_may_read_and_links_of_an_unmerged_machine(tmp_path):
     host = HostImage(tmp_path / "host", machine(tmp_path / "machine"))
     tree = host.layer()
-    assert sorted(os.listdir(tree / "etc/ssl/certs")) == ["ca.pem"]
+    assert os.listdir(tree / "etc/ssl/certs") == ["ca-certificates.crt"]
+    assert os.listdir(tree / "etc/python3") == ["conf"]
     assert not (tree / "etc/profile").exists()
-    assert os.readlink(tree / "etc/alternatives/vi") == "/usr/bin/vim"
     assert os.readlink(tree / "lib") == "usr/lib"
-    assert [target for _, target in host.binds()] == ["/usr", "/bin"]
-    assert os.listdir(tree / "bin") == []
+    assert [target for _, target in host.binds()] == ["/usr", "/bin", "/etc/alternatives"]
+    assert [os.listdir(tree / name) for name in ("bin", "etc/alternatives")] == [[], []]
+    assert "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt" in host.config["Env"]
+
+
+def test_alternatives_that_are_not_for_everybody_are_not_bound(tmp_path):
+    top = machine(tmp_path / "machine")
+    host = HostImage(tmp_path / "host", top)
+    first = host.layer()
+    (top / "etc/alternatives/secret").touch(0o600)
+    host.refresh()
+    assert host.layer() != first
+    assert "/etc/alternatives" not in [target for _, target in host.binds()]
+    assert os.readlink(host.layer() / "etc/alternatives/vi") == "/usr/bin/vim"
+    assert not (host.layer() / "etc/alternatives/secret").exists()
 
 
 def test_it_is_made_anew_when_the_machine_changed_and_only_then(tmp_path):
