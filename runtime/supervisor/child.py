@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from runtime.supervisor.identity import Identity
 
 _SIOCSIFFLAGS = 0x8914
+_ROOT = ("", "0", "root")
+_NETWORK_RIGHTS = {10, 13}
+"""CAP_NET_BIND_SERVICE, CAP_NET_RAW."""
 _NETWORK_SETTINGS = (("ping_group_range", b"0 2147483647"), ("ip_unprivileged_port_start", b"0"))
 _LOOPBACK_UP = struct.pack("<16sh22x", b"lo", 1)
 
@@ -80,7 +83,8 @@ def _run(plan: LaunchPlan, inheritance: Inheritance, cgroup_view: bool) -> None:
     unshare(CLONE_NEWCGROUP)  # after entering: its root is where this process is
     take_descriptors(inheritance)
     memory_killer.go_first()
-    _open_network()
+    _raise_loopback()
+    _open_network(process)
     mounts.build(plan, inheritance.template, cgroup_view)
     _socket.sethostname(plan["hostname"])
     who, path, values, master = prepare_process(process, console=True)
@@ -181,15 +185,23 @@ def _join_keyring() -> None:
         return
 
 
-def _open_network() -> None:
-    """Its network namespace: the loopback up; ping and low ports for every user, as nobody gains rights by a file."""
+def _open_network(process: ProcessPlan) -> None:
+    """Ping and low ports for who has no right to them: nobody gains it by a file here, as `ping` does elsewhere.
+
+    Not for who has it: the two settings are a twentieth of a launch.
+    """
+    if process["user"].partition(":")[0] in _ROOT and _NETWORK_RIGHTS.issubset(process["capabilities"]):
+        return
     for name, value in _NETWORK_SETTINGS:
         try:
             fd = os.open(f"/proc/sys/net/ipv4/{name}", os.O_WRONLY | os.O_CLOEXEC)
             os.write(fd, value)
             os.close(fd)
         except OSError:  # a machine whose /proc/sys is read-only: then only root pings
-            break
+            return
+
+
+def _raise_loopback() -> None:
     fd = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM).detach()
     fcntl.ioctl(fd, _SIOCSIFFLAGS, _LOOPBACK_UP)
     os.close(fd)

@@ -12,23 +12,33 @@ OURS = -500
 ADJUSTMENT = "/proc/self/oom_score_adj"
 
 
+adjusted = False
+"""Whether children have to be put right: they inherit this with the memory."""
+
+
 def go_last() -> None:
-    """For the keeper, and so for each supervisor. What is lower already stays; without the right to it, nothing is."""
+    """For the keeper, and so for each supervisor that it forks. What is lower already stays."""
+    global adjusted
     try:
-        with open(ADJUSTMENT) as file:
-            lower = int(file.read()) <= OURS
-        if not lower:
+        if _read() > OURS:
             _write(OURS)
-    except (OSError, ValueError):
-        return  # CAP_SYS_RESOURCE is missing: the containers' limits are what protects
+    except OSError:
+        pass  # CAP_SYS_RESOURCE is missing: the containers' limits are what protects
+    adjusted = _read() != 0
 
 
 def go_first() -> None:
     """For a container's process, while it sees the host's /proc: as any other program, whatever we have."""
-    try:
-        _write(0)
-    except OSError:
-        return  # we began higher ourselves, and may not go lower
+    if adjusted:
+        try:
+            _write(0)
+        except OSError:
+            return  # we began higher ourselves, and may not go lower
+
+
+def _read() -> int:
+    with open(ADJUSTMENT, "rb") as file:
+        return int(file.read())
 
 
 def _write(value: int) -> None:

@@ -11,7 +11,7 @@ import select
 import sys
 from typing import Any
 
-from runtime.supervisor import launch, signals, stage
+from runtime.supervisor import launch, memory_killer, signals, stage
 from runtime.supervisor.launch import Launched, LaunchError
 
 
@@ -176,6 +176,7 @@ class Server:
 
 def main() -> None:
     stage.enter(sys.argv[1])
+    memory_killer.go_last()
     os.dup2(0, 63)  # descriptors that a careless library left open and inheritable
     os.open("/", os.O_RDONLY)
     os.set_inheritable(os.open("/etc", os.O_RDONLY), True)
