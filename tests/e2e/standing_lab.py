@@ -18,6 +18,7 @@ from typing import Any
 from plugin.kernel import namespace
 from sdn.cli.attach import inspect
 from sdn.client.client import Client
+from tests.session_janitor import session_name
 from topologies.containers import place_of
 from topologies.record import Directory, Process, Record, labs
 
@@ -156,7 +157,7 @@ def _interfaces(place: Path) -> list[str]:
 @contextlib.contextmanager
 def standing_lab(topology: str = TOPOLOGY) -> Iterator[Lab]:
     """Up for a while; down afterwards, and no daemon may have met a fault of its own."""
-    name = f"hwt-{secrets.token_hex(4)}"
+    name = f"{session_name()}-{secrets.token_hex(4)}"
     try:
         with tempfile.TemporaryDirectory() as place:
             file = Path(place) / "lab.yaml"

@@ -21,6 +21,7 @@ import pytest
 import topologies
 from runtime.cgroup import Hierarchies, prefix_of
 from sdn.service.contract_client import request
+from tests.session_janitor import session_name
 from topologies import processes
 from topologies.containers import place_of
 from topologies.record import BASE, Directory, Process, labs
@@ -80,7 +81,7 @@ def members_of(directory: Directory) -> list[Process]:
 @pytest.fixture
 def name() -> Iterator[str]:
     """A lab's name; whatever has it (or begins with it) afterwards is taken down."""
-    chosen = f"hwt-{secrets.token_hex(4)}"
+    chosen = f"{session_name()}-{secrets.token_hex(4)}"
     yield chosen
     for lab in labs():
         if lab.name.startswith(chosen):

@@ -29,6 +29,7 @@ from sdn.model.address import family_of
 from sdn.model.errors import HawseError
 from sdn.service.contract_client import request
 from tests.packet.frames import Station
+from tests.session_janitor import session_name
 from topologies import processes
 from topologies.cleanup import destroy
 from topologies.daemons import Daemon
@@ -256,7 +257,7 @@ class Lab:
 @contextlib.contextmanager
 def lab(topology: str) -> Iterator[Lab]:
     """A lab of its own with a name of its own, gone afterwards."""
-    name = f"hwt-{os.urandom(3).hex()}"
+    name = f"{session_name()}-{os.urandom(3).hex()}"
     with tempfile.TemporaryDirectory(prefix="hwt-") as folder:
         file = Path(folder) / f"{name}.yaml"
         file.write_text(f"name: {name}\n{topology}")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from plugin.kernel import namespace
+from tests.session_janitor import session_name
 
 _ETH_P_ALL = 3
 _OUTGOING = 4
@@ -19,12 +20,12 @@ _WAIT_S = 5.0
 
 
 class TestNamespace:
-    """A namespace `hwt-<random>`, under /run/netns so that `ip -n` and a person can find it."""
+    """A namespace named after the test session, under /run/netns so that `ip -n` and a person can find it."""
 
     __test__ = False
 
     def __init__(self) -> None:
-        self.name = f"hwt-{os.urandom(4).hex()}"
+        self.name = f"{session_name()}-{os.urandom(4).hex()}"
         self._path = Path("/run/netns") / self.name
         namespace.create(self._path, lambda: namespace.write_sysctls(_QUIET))
         self.fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)

@@ -15,6 +15,7 @@ import pytest
 from sdn.client.client import resource
 from tests.packet.lab import Lab, eventually, lab
 from tests.packet.talk import pings
+from tests.session_janitor import session_name
 from topologies import processes
 from topologies.record import BASE, Directory
 
@@ -157,7 +158,7 @@ def test_after_the_last_network_a_host_is_as_it_was(stage: Lab) -> None:
 
 @pytest.mark.parametrize("marker", ["underlay", "controller.sock"], ids=["early", "late"])
 def test_a_lab_whose_making_was_killed_goes_whole(tmp_path: Path, marker: str) -> None:
-    name = f"hwt-{os.urandom(3).hex()}"
+    name = f"{session_name()}-{os.urandom(3).hex()}"
     file = tmp_path / f"{name}.yaml"
     file.write_text(f"name: {name}\n{TOPOLOGY}")
     command = [sys.executable, "-m", "sdn.cli.main", "lab"]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import select
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from runtime.cgroup import Cgroup, CgroupError, Hierarchies, sweep
+from runtime.cgroup import Cgroup, CgroupError, Hierarchies, prefix_of, sweep
 from runtime.plan import CgroupPlan
 from tests.runtime.cgroup_processes import population, run_inside
 
@@ -49,9 +49,10 @@ def wait_until(holds: Callable[[], bool]) -> None:
 class Site:
     """A layout and a prefix of this test's own."""
 
-    def __init__(self, hierarchies: Hierarchies) -> None:
+    def __init__(self, hierarchies: Hierarchies, place: str) -> None:
+        """`place`: a directory of its own, which the prefix belongs to."""
         self.hierarchies = hierarchies
-        self.prefix = f"hawse/{secrets.token_hex(4)}"
+        self.prefix = prefix_of(place)
 
     def plan(self, name: str = "c", memory_bytes: int = 0, cpus: float = 0.0, pids: int = 0) -> CgroupPlan:
         return {"path": f"{self.prefix}/{name}", "memory_bytes": memory_bytes, "cpus": cpus, "pids": pids}
@@ -74,12 +75,13 @@ class Site:
 
 @contextlib.contextmanager
 def standing(layout: str) -> Iterator[Site]:
-    site = Site(LAYOUTS[layout])
-    try:
-        yield site
-    finally:
-        sweep(site.hierarchies, site.prefix, ())
-    assert site.left() == []
+    with tempfile.TemporaryDirectory() as place:
+        site = Site(LAYOUTS[layout], place)
+        try:
+            yield site
+        finally:
+            sweep(site.hierarchies, site.prefix, ())
+        assert site.left() == []
 
 
 @pytest.fixture(params=LAYOUTS)
