@@ -27,7 +27,7 @@ def failure(attempt: str, error: OSError) -> CgroupError:
 
 
 def read(path: str) -> str:
-    """A whole file; "" where it is gone or its cgroup dies (ENODEV)."""
+    """A whole file; "" where it is gone, or its cgroup (ENODEV) or process (ESRCH) dies."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -38,7 +38,7 @@ def read(path: str) -> str:
             parts.append(part)
         return b"".join(parts).decode("ascii", "replace")
     except OSError as error:
-        if error.errno == errno.ENODEV:
+        if error.errno in (errno.ENODEV, errno.ESRCH):
             return ""
         raise
     finally:

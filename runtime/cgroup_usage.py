@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from runtime.cgroup_files import field, read
 
 TYPE_CHECKING = False
@@ -44,9 +46,9 @@ def _cpu_ns(hierarchies: Hierarchies, path: str) -> int:
 def _memory(hierarchies: Hierarchies, path: str) -> tuple[int, int]:
     """In use, less what page cache would be given back at once (as `docker stats` has it), and the limit."""
     mount = hierarchies.mount_of("memory")
-    if not mount:
-        return 0, 0
     directory = f"{mount}/{path}"
+    if not mount or not os.path.isdir(directory):
+        return _memory_of_processes(read(f"{hierarchies.home}/{path}/cgroup.procs").split()), 0
     if mount == hierarchies.v2:
         current, limit, cache = "memory.current", "memory.max", "inactive_file"
     else:
@@ -54,6 +56,15 @@ def _memory(hierarchies: Hierarchies, path: str) -> tuple[int, int]:
     used = _number(read(f"{directory}/{current}"))
     droppable = field(read(f"{directory}/memory.stat"), cache)
     return max(used - droppable, 0), _number(read(f"{directory}/{limit}"))
+
+
+def _memory_of_processes(pids: list[str]) -> int:
+    """Where no controller counts: what the processes have, shared pages by their share."""
+    total = 0
+    for pid in pids:
+        _, _, share = read(f"/proc/{pid}/smaps_rollup").partition("\nPss:")  # "Pss:     123 kB"
+        total += 1024 * int(share.split(None, 1)[0]) if share else 0
+    return total
 
 
 def _pids(hierarchies: Hierarchies, path: str) -> tuple[int, int]:

@@ -106,6 +106,7 @@ def test_a_process_enters_by_the_descriptors_and_is_counted(site):
         assert output.readline() == b"ready\n"
         assert len(cgroup.pids()) == 2
         assert cgroup.usage()["pids"] == 2
+        assert cgroup.usage()["memory_bytes"] > 0, "without a limit it is asked of the processes"
         assert run_inside(cgroup, "true") == 0
         adopted = Cgroup.open(site.hierarchies, cgroup.path)
         assert sorted(adopted.pids()) == sorted(cgroup.pids())
