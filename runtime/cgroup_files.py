@@ -30,7 +30,7 @@ def read(path: str) -> str:
     """A whole file; "" where it is gone, or its cgroup (ENODEV) or process (ESRCH) dies."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return ""
     try:
         parts = []

@@ -14,6 +14,7 @@ from runtime.daemon.endings import Endings
 from runtime.daemon.events import Events
 from runtime.daemon.executions import Executions
 from runtime.daemon.exits import Exits
+from runtime.daemon.ground import lay_ground
 from runtime.daemon.images import ImageVerbs, StoredImages, sweep_if_due
 from runtime.daemon.records import Records
 from runtime.daemon.recovery import Recovery
@@ -45,7 +46,7 @@ class Assembly:
             supervisor=supervisor,
             agent=agent,
             releases=releases,
-            images=StoredImages(store),
+            images=StoredImages(store, lay_ground(root.state / "ground")),
             confine=Confinements(root.state / "seccomp"),
             clock=time.time,
             cpus_online=os.cpu_count() or 1,

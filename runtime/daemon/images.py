@@ -27,10 +27,11 @@ from sdn.service.contract_server import Answer, item_reply, result_reply
 
 
 class StoredImages:
-    """What a plan needs of `ImageStore`."""
+    """What a plan needs of `ImageStore`. `ground`: the layer below every image's."""
 
-    def __init__(self, store: ImageStore) -> None:
+    def __init__(self, store: ImageStore, ground: str) -> None:
         self._store = store
+        self._ground = ground
         self._known: dict[str, ImageView] = {}
 
     def resolve(self, reference: str) -> ImageView:
@@ -42,7 +43,7 @@ class StoredImages:
         if known is not None and all(os.path.isdir(layer) for layer in known.layers):
             return known
         image = self._store.resolve(reference)
-        layers = tuple(os.fspath(layer) for layer in image.layers)
+        layers = (*(os.fspath(layer) for layer in image.layers), self._ground)
         view = self._known[image.id] = ImageView(image.id, image.config, layers, image.binds)
         return view
 

@@ -112,6 +112,12 @@ def test_what_runs_sees_what_was_wished(daemon: RunningDaemon, tmp_path: Path) -
     assert not (tmp_path / "x").exists()
 
 
+def test_a_start_makes_nothing_in_the_containers_own_layer(daemon: RunningDaemon) -> None:
+    made = daemon.run("true")
+    assert daemon.wait(made["id"]) == 0
+    assert os.listdir(daemon.root.containers / made["id"] / "upper") == [], "mount points lie in the layer below all"
+
+
 def test_nobody_gains_rights_by_a_file(daemon: RunningDaemon) -> None:
     """no_new_privs holds for the first process and for those that join; what everybody needs needs no rights."""
     status = "grep NoNewPrivs /proc/self/status | cut -f 2"
@@ -360,9 +366,10 @@ def test_starts_that_fail(
     shown = daemon.info("c")
     assert (shown["state"], shown["exit_code"], shown["error"]) == ("created", code, error.message)
     assert daemon.wait("c") == code
-    error = daemon.refusal("RUN", container={"image": "host", "name": "d", "remove": True, "mounts": mounts, **spec})
+    removed = {"image": "host", "name": "short", "remove": True, "mounts": mounts, **spec}
+    error = daemon.refusal("RUN", container=removed)
     assert error.facts["exit_code"] == code
-    assert daemon.refusal("INSPECT", container="d").kind is Kind.NOT_FOUND
+    assert daemon.refusal("INSPECT", container="short").kind is Kind.NOT_FOUND
     left = daemon.left()
     assert (left["cgroups"], left["entries"]) == ([], [])
 
