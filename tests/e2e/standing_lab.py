@@ -18,7 +18,9 @@ from typing import Any
 from plugin.kernel import namespace
 from sdn.cli.attach import inspect
 from sdn.client.client import Client
+from tests.runtime.daemons import cgroups_of
 from tests.session_janitor import session_name
+from topologies.cleanup import roots_of
 from topologies.containers import place_of
 from topologies.record import Directory, Process, Record, labs
 
@@ -169,5 +171,8 @@ def standing_lab(topology: str = TOPOLOGY) -> Iterator[Lab]:
         assert "Traceback" not in log, log
         assert "internal error" not in log, log
     finally:
-        if any(found.name == name for found in labs()):
-            hawse("lab", "down", name)
+        for left in labs():
+            if left.name == name:
+                roots = [left.root(path.name) for path in roots_of(left)]
+                hawse("lab", "down", name)
+                assert [path for root in roots for path in cgroups_of(root)] == []

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from sdn.service.contract_client import Connection
+from sdn.service.roots import find_root
 from tests.e2e.standing_lab import COMMAND, PATIENCE_S, environment
+from tests.runtime.daemons import cgroups_of
 from tests.runtime.rootfs import make_root
 
 IMAGE = "busybox:test"
@@ -140,6 +142,7 @@ def standing_runtime() -> Iterator[Runtime]:
             yield runtime
     finally:
         shutil.rmtree(root)
+    assert cgroups_of(find_root(str(root))) == []
 
 
 def _import(runtime: Runtime, tree: Path) -> None:

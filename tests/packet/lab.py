@@ -29,9 +29,10 @@ from sdn.model.address import family_of
 from sdn.model.errors import HawseError
 from sdn.service.contract_client import request
 from tests.packet.frames import Station
+from tests.runtime.daemons import cgroups_of
 from tests.session_janitor import session_name
 from topologies import processes
-from topologies.cleanup import destroy
+from topologies.cleanup import destroy, roots_of
 from topologies.daemons import Daemon
 from topologies.lab import bring_up
 from topologies.record import CONTROLLER, UNDERLAY, Directory, Process, write_whole
@@ -250,8 +251,10 @@ class Lab:
     def close(self) -> None:
         """Take it away; asserts that nothing is left."""
         self._stack.close()
+        roots = [self.directory.root(path.name) for path in roots_of(self.directory)]
         destroy(self.directory)
         assert not self.directory.path.exists()
+        assert [path for root in roots for path in cgroups_of(root)] == []
 
 
 @contextlib.contextmanager

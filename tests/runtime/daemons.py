@@ -155,9 +155,12 @@ class RunningDaemon:
                     self.ask("RM", container=item["id"], force=True)
         if self.process is not None:
             self.stop()
-        for pid in processes_of(self.root):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        try:  # a supervisor with no container ends after its daemon, and removes its cgroups' directory first
+            eventually(lambda: processes_of(self.root), lambda found: not found, "the supervisor's end")
+        finally:
+            for pid in processes_of(self.root):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 NOTHING: dict[str, Any] = {"directories": [], "cgroups": [], "entries": [], "mounts": []}
@@ -184,7 +187,7 @@ def processes_of(root: Root) -> list[int]:
 
 @contextlib.contextmanager
 def running_daemon() -> Iterator[RunningDaemon]:
-    """One for a while; afterwards neither a process nor a mount of it is there, and it met no fault of its own."""
+    """One for a while; afterwards neither a process nor a cgroup of it is there, and it met no fault of its own."""
     directory = tempfile.mkdtemp(prefix="hwd-")
     daemon = RunningDaemon(find_root(directory))
     try:
@@ -196,7 +199,13 @@ def running_daemon() -> Iterator[RunningDaemon]:
     finally:
         daemon.close()
         shutil.rmtree(directory)
-    assert processes_of(daemon.root) == []
+    assert (processes_of(daemon.root), cgroups_of(daemon.root)) == ([], [])
+
+
+def cgroups_of(root: Root) -> list[str]:
+    """The directories of a root's containers' cgroups, in whatever hierarchy: with the runtime they go."""
+    prefix = prefix_of(os.fspath(root.run))
+    return [path for mount in Hierarchies.detect().all if os.path.exists(path := f"{mount}/{prefix}")]
 
 
 def events_of(daemon: RunningDaemon, container: str) -> list[str]:
