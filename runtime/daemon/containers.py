@@ -116,7 +116,7 @@ class Containers:
         self._by_id.pop(container.id, None)
         if self._names.get(container.record.name) == container.id:
             del self._names[container.record.name]
-        gone = self._around.records.discard(container.id)
+        gone = self._around.records.discard(container.id, container.record.lasting)
         if gone is not None:
             problem = await asyncio.to_thread(delete, gone)
             if problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import msgspec
 
 from runtime.daemon.restarts import Wish
 from sdn.model.codec import Decoder, encode_json
-from sdn.model.container import ContainerInfo, ContainerSpec, Interface, State
+from sdn.model.container import ContainerInfo, ContainerSpec, Interface, Restart, State
 from sdn.model.errors import HawseError, unavailable
 from sdn.model.resources import Value
 
@@ -54,6 +55,11 @@ class Record(Value, frozen=True, kw_only=True):
     attachments: tuple[Attachment, ...] = ()
     interfaces: tuple[Interface, ...] = ()
     log_lost_bytes: int = 0
+
+    @property
+    def lasting(self) -> bool:
+        """Whether somebody counts on it after a power cut: a policy is to start it again."""
+        return self.spec.restart is not Restart.NO
 
     @property
     def damaged(self) -> bool:
@@ -107,16 +113,26 @@ class Records:
             ) from None
 
     def write(self, record: Record) -> None:
-        """Whole or not at all. Raises: UNAVAILABLE."""
+        """Whole or not at all. Raises: UNAVAILABLE.
+
+        A lasting one is on the disk afterwards, and not only in the kernel; but for one that is starting: who asked for
+        that has no answer yet, and the next one is.
+        """
         directory = self._directory / record.id
         draft = os.fspath(directory / f".{FILE}")
+        flush = record.lasting and not record.starting
         try:
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 os.write(fd, encode_json(record))
+                if flush:
+                    os.fsync(fd)
             finally:
                 os.close(fd)
             os.rename(draft, directory / FILE)
+            if flush:
+                for written in (directory, self._directory):
+                    _flush(written)
         except OSError as error:
             raise unavailable(
                 f"cannot write the record of container {record.name}: {error.strerror}", "look at the disk"
@@ -150,18 +166,33 @@ class Records:
             error=f"its record {directory / FILE} cannot be read: {reason}; remove it",
         )
 
-    def discard(self, container: str) -> Path | None:
-        """It is no container any more, at once; what is returned is to be deleted (`delete`), some time."""
+    def discard(self, container: str, lasting: bool = False) -> Path | None:
+        """It is no container any more, at once; what is returned is to be deleted (`delete`), some time.
+
+        `lasting`: after a power cut, too.
+        """
         gone = self._directory / f"{GONE_PREFIX}{container}"
         try:
             os.rename(self._directory / container, gone)
         except FileNotFoundError:
             return None
+        if lasting:
+            with contextlib.suppress(OSError):  # gone it is; a disk that cannot say so refuses the next start, too
+                _flush(self._directory)
         return gone
 
     def leftovers(self) -> list[Path]:
         """What a daemon that died had no time to delete."""
         return [entry for entry in self._directory.iterdir() if entry.name.startswith(GONE_PREFIX)]
+
+
+def _flush(directory: Path) -> None:
+    """What was renamed or made in it, to the disk."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def delete(directory: Path) -> str:

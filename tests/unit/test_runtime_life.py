@@ -16,6 +16,7 @@ from runtime.daemon.restarts import Wish
 from runtime.daemon.states import LIVING
 from sdn.model.codec import encode_json
 from sdn.model.container import ContainerSpec, MountKind, MountSpec, NetworkWish, Restart, State
+from sdn.model.contract import AddRequest, AddResult
 from sdn.model.errors import HawseError, Kind
 from sdn.model.runtime import (
     EventsRequest,
@@ -338,6 +339,24 @@ async def test_networks_are_attached_named_once_per_tenant_and_given_back(world:
     assert "10.1.0.2\t" in hosts.read_text()
     await end(world, made["id"])
     await until(lambda: world.agent.attached == {})
+
+
+async def test_networks_are_attached_one_after_the_other_in_their_order(world: World) -> None:
+    """Where two overlap, the kernel takes the route that came first."""
+    told: list[str] = []
+    add = world.agent.add
+
+    async def slow(request: AddRequest, namespace_fd: int) -> AddResult:
+        told.append(f"begin {request.ifname}")
+        for _ in range(10 - 5 * int(request.ifname[-1])):  # the later the quicker
+            await asyncio.sleep(0)
+        result = await add(request, namespace_fd)
+        told.append(f"end {request.ifname}")
+        return result
+
+    world.agent.add = slow  # type: ignore[method-assign] # an agent with more to do for some
+    await run(world, networks=NETWORKS)
+    assert told == [f"{what} eth{number}" for number in range(3) for what in ("begin", "end")]
 
 
 async def test_a_name_that_is_taken_in_the_tenant_is_gone_without(world: World) -> None:
