@@ -16,6 +16,8 @@ from sdn.model.errors import HawseError, Kind, unavailable
 from sdn.model.runtime import Exit
 
 SIGKILL = 9
+ENDED = (Kind.NOT_FOUND, Kind.CONFLICT)
+"""What the supervisor says of a container that ended this moment: what is told of it is on its way to us."""
 KILL_S = 10.0
 """A killed process may have gigabytes to free; who is not gone by then hangs in the kernel."""
 
@@ -92,14 +94,18 @@ class Stopping:
         """What is frozen would not hear the signal."""
         record = container.record
         if record.state is State.PAUSED:
-            await self._around.supervisor.freeze(record.id, on=False)
+            try:
+                await self._around.supervisor.freeze(record.id, on=False)
+            except HawseError as error:
+                if error.kind not in ENDED:
+                    raise
             container.change(state=next_state(record.state, Act.UNPAUSE, record.name))
 
     async def _signal(self, container: Container, number: int) -> None:
         try:
             await self._around.supervisor.signal(container.id, number)
         except HawseError as error:
-            if error.kind is not Kind.NOT_FOUND:  # it has ended this moment: what is told of it is on its way
+            if error.kind not in ENDED:
                 raise
 
     async def _kill(self, container: Container, run: int, ending: asyncio.Future[Exit]) -> None:

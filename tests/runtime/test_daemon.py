@@ -194,6 +194,20 @@ def test_stop_kill_restart(daemon: RunningDaemon) -> None:
     assert daemon.wait("deaf", run=2) == 128 + signal.SIGKILL
 
 
+def test_what_ends_while_it_is_ended_is_no_error(daemon: RunningDaemon) -> None:
+    """Its end is known to the supervisor, and to us in a moment."""
+    for number in range(60):
+        verb = ("STOP", "KILL", "RM")[number % 3]
+        daemon.run("sh", "-c", f"sleep 0.00{number % 10}", name="c")
+        try:
+            daemon.ask(verb, container="c", **({"force": True} if verb == "RM" else {}))
+        except HawseError as error:
+            assert verb == "KILL", error
+            assert error.message == "cannot send a signal to container c: it is exited"
+        if verb != "RM":
+            daemon.ask("RM", container="c", force=True)
+
+
 def test_pause(daemon: RunningDaemon) -> None:
     daemon.run("sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done", name="c")
     eventually(lambda: daemon.output("c"), lambda said: said == b"up\n", "the trap is set")
