@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
+import shutil
 import signal
 import threading
 import time
@@ -99,6 +101,48 @@ def test_policies_over_a_restart_of_the_daemon(daemon: RunningDaemon) -> None:
     eventually(lambda: daemon.info("always-stopped")["state"], lambda state: state == "running", "always means always")
     assert daemon.info("unless-stopped-stopped")["state"] == "exited"
     assert daemon.info("always-runs")["state"] == daemon.info("unless-stopped-runs")["state"] == "running"
+
+
+def power_cut(daemon: RunningDaemon) -> None:
+    """Nobody of this root lives on, and of its run directory is left what a machine's start leaves: nothing."""
+    keeper = int((daemon.root.run / "supervisor.pid").read_text())
+    supervisors = [os.pidfd_open(pid) for pid in (keeper, daemon.supervisor_pid())]
+    containers = [os.pidfd_open(item["pid"]) for item in daemon.ask("PS")["items"]]
+    daemon.kill()
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped, none of the two can do anything about the other's end
+        for process in supervisors:
+            signal.pidfd_send_signal(process, number)
+    for process in (*supervisors, *containers):
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        assert select.select([process], [], [], BOUND_S)[0], "it does not end"
+        os.close(process)
+    for path in daemon.root.run.iterdir():
+        if path.is_dir() and path != daemon.root.state:
+            shutil.rmtree(path)
+        elif path.is_socket() or path.suffix == ".pid":
+            path.unlink()
+
+
+def test_policies_over_a_restart_of_the_machine(daemon: RunningDaemon) -> None:
+    script = "[ -e /mine ] && echo again || echo first; echo x >/mine; exec sleep 1000"
+    for policy in ("no", "always", "unless-stopped", "on-failure"):
+        daemon.run("sh", "-c", script, name=policy, restart=policy)
+        eventually(lambda name=policy: daemon.output(name), lambda said: said == b"first\n", "it runs")  # type: ignore[misc]
+    daemon.run("sleep", "1000", name="stopped", restart="unless-stopped")
+    daemon.ask("STOP", container="stopped", timeout_s=0)
+    daemon.run("sleep", "1000", name="removed", remove=True)
+    power_cut(daemon)
+    daemon.start()
+    for policy in ("always", "unless-stopped", "on-failure"):
+        eventually(
+            lambda name=policy: (daemon.info(name)["state"], daemon.output(name)),  # type: ignore[misc]
+            lambda seen: seen == ("running", b"first\nagain\n"),
+            f"{policy} runs again, with what it wrote",
+        )
+    assert daemon.info("no")["state"] == "dead", "nobody saw how it ended"
+    assert daemon.info("stopped")["state"] == "exited"
+    assert daemon.refusal("INSPECT", container="removed").kind is Kind.NOT_FOUND
 
 
 def test_a_stopped_daemon_leaves_its_containers_running(daemon: RunningDaemon) -> None:
