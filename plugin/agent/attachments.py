@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
 
 from plugin.agent.channel import Clock, wait_bounded
@@ -42,8 +42,8 @@ class Namespaces(Protocol):
     def is_namespace(self, fd: int) -> bool:
         """Whether it is one, of the network kind."""
 
-    def cookie(self, fd: int) -> int:
-        """SO_NETNS_COOKIE."""
+    def open(self, fd: int) -> Sandbox:
+        """It, with its cookie (SO_NETNS_COOKIE); the caller closes the door. Raises: OSError."""
 
     def interfaces(self, fd: int) -> set[str]:
         """The names that are taken inside."""
@@ -80,14 +80,14 @@ class Attachments:
             raise invalid("this host hands an interface over in the container's namespace only", "leave `handover` out")
         if not self._session.live:
             raise self._session.away
-        sandbox = self._sandbox(fd)
-        if sandbox is None:
-            raise invalid("ADD came without the container's namespace", "send its descriptor with the request")
-        container = request.container or f"netns-{sandbox.cookie}"
-        async with self._alone(container):
-            ifname = request.ifname or self._free_name(sandbox, container)
-            _check_interface_name(ifname)
-            return await self._add(request, (container, ifname), sandbox)
+        with self._sandbox(fd) as sandbox:
+            if sandbox is None:
+                raise invalid("ADD came without the container's namespace", "send its descriptor with the request")
+            container = request.container or f"netns-{sandbox.cookie}"
+            async with self._alone(container):
+                ifname = request.ifname or self._free_name(sandbox, container)
+                _check_interface_name(ifname)
+                return await self._add(request, (container, ifname), sandbox)
 
     async def _add(self, request: AddRequest, key: AttachmentKey, sandbox: Sandbox) -> AddResult:
         made = self._wiring.made(key)
@@ -189,20 +189,19 @@ class Attachments:
 
     async def delete(self, request: DelRequest, fd: int | None) -> DelResult:
         """Detach; succeeds when there is nothing, when the namespace is gone, and when the controller is away."""
-        try:
-            sandbox = self._sandbox(fd)
-        except HawseError:  # it only helps; without it the inside goes with its other end
-            sandbox = None
-        container = self._container(request.container, sandbox)
-        async with self._alone(container):
-            if not self._wiring.world.complete:
-                return await self._delete_blindly(container, request)
-            endpoint = self._find(container, request.ifname, request.network)
-            if endpoint is None:
-                return DelResult()
-            self._wiring.release([endpoint], sandbox)
-            await self._releases.release([endpoint.id])
-            return DelResult(endpoint=endpoint.id, ifname=endpoint.ifname, addresses=endpoint.addresses)
+        if fd is not None and not self._namespaces.is_namespace(fd):
+            fd = None  # it only helps; without it the inside goes with its other end
+        with self._sandbox(fd) as sandbox:
+            container = self._container(request.container, sandbox)
+            async with self._alone(container):
+                if not self._wiring.world.complete:
+                    return await self._delete_blindly(container, request)
+                endpoint = self._find(container, request.ifname, request.network)
+                if endpoint is None:
+                    return DelResult()
+                self._wiring.release([endpoint], sandbox)
+                await self._releases.release([endpoint.id])
+                return DelResult(endpoint=endpoint.id, ifname=endpoint.ifname, addresses=endpoint.addresses)
 
     async def _delete_blindly(self, container: str, request: DelRequest) -> DelResult:
         """The agent was restarted and has not met the controller: the kernel knows enough, but no network's name."""
@@ -223,17 +222,17 @@ class Attachments:
 
     async def check(self, request: CheckRequest, fd: int | None) -> None:
         """Raises: NOT_FOUND; CONFLICT with every difference as a sentence (also in `facts.problems`)."""
-        sandbox = self._sandbox(fd)
-        container = self._container(request.container, sandbox)
-        async with self._alone(container):
-            if not self._wiring.world.complete:
-                if self._find_port(container, request.ifname) is None:
+        with self._sandbox(fd) as sandbox:
+            container = self._container(request.container, sandbox)
+            async with self._alone(container):
+                if not self._wiring.world.complete:
+                    if self._find_port(container, request.ifname) is None:
+                        raise _absent(container, request.ifname)
+                    return
+                endpoint = self._find(container, request.ifname, "")
+                if endpoint is None:
                     raise _absent(container, request.ifname)
-                return
-            endpoint = self._find(container, request.ifname, "")
-            if endpoint is None:
-                raise _absent(container, request.ifname)
-            problems = self._problems(endpoint, sandbox)
+                problems = self._problems(endpoint, sandbox)
         if problems:
             raise conflict(
                 f"{endpoint.ifname} of container {container} is not as it was made: {'; '.join(problems)}",
@@ -277,15 +276,22 @@ class Attachments:
 
     # Which one ------------------------------------------------------------------------------------------------------
 
-    def _sandbox(self, fd: int | None) -> Sandbox | None:
+    @contextlib.contextmanager
+    def _sandbox(self, fd: int | None) -> Iterator[Sandbox | None]:
         if fd is None:
-            return None
+            yield None
+            return
         if not self._namespaces.is_namespace(fd):
             raise invalid(
                 "the descriptor that came with the request is not of a network namespace",
                 "open /proc/PID/ns/net, or the file that `ip netns add` made",
             )
-        return Sandbox(fd, self._namespaces.cookie(fd))
+        sandbox = self._namespaces.open(fd)
+        try:
+            yield sandbox
+        finally:
+            if sandbox.door is not None:
+                sandbox.door.close()
 
     def _container(self, container: str, sandbox: Sandbox | None) -> str:
         if container:

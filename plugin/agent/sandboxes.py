@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 
 from plugin.kernel import namespace
+from plugin.kernel.netlink import NetlinkSocket
+from sdn.reconcile.datapath import Sandbox
 
 
 class KernelNamespaces:
@@ -14,9 +16,10 @@ class KernelNamespaces:
         """See Namespaces."""
         return namespace.is_namespace(fd)
 
-    def cookie(self, fd: int) -> int:
-        """See Namespaces."""
-        return namespace.cookie(fd)
+    def open(self, fd: int) -> Sandbox:
+        """See Namespaces. Entering costs most: the socket that tells the cookie is the one to configure by, too."""
+        netlink = NetlinkSocket.open(fd)
+        return Sandbox(fd, netlink.cookie, netlink)
 
     def interfaces(self, fd: int) -> set[str]:
         """See Namespaces."""

@@ -108,7 +108,12 @@ def socket_in(ns_fd: int | None, family: int, kind: int, protocol: int) -> socke
 def cookie(ns_fd: int | None = None) -> int:
     """The namespace's cookie (SO_NETNS_COOKIE): differs for each namespace made since the machine was started."""
     with socket_in(ns_fd, socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0) as probe:
-        return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
+        return cookie_at(probe)
+
+
+def cookie_at(there: socket.socket) -> int:
+    """The cookie of the namespace that a socket lives in."""
+    return int.from_bytes(there.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
 
 
 def is_namespace(fd: int) -> bool:

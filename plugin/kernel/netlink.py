@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from plugin.kernel.namespace import socket_in
+from plugin.kernel.namespace import cookie_at, socket_in
 
 T = TypeVar("T")
 HEADER = struct.Struct("=IHHII")
@@ -217,6 +217,11 @@ class NetlinkSocket:
         except OSError:
             raw.close()
             raise
+
+    @property
+    def cookie(self) -> int:
+        """The cookie of the namespace that it is in; see namespace.cookie."""
+        return cookie_at(self._raw)
 
     def subscribe(self, groups: int) -> None:
         """From now on be told of these groups and no others (0: of none); what is queued already stays queued."""

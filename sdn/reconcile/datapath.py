@@ -38,12 +38,23 @@ class Operation:
     after: Object | None
 
 
+class Door(Protocol):
+    """Whatever a datapath reaches the inside of a namespace by."""
+
+    def close(self) -> None:
+        """Let go of it; twice is fine."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sandbox:
-    """A container's namespace that an ADD has handed over: an open descriptor, its cookie, the inside's name."""
+    """A container's namespace that an ADD has handed over: an open descriptor and its cookie.
+
+    `door`: a socket that lives inside, for the datapath that knows how to speak through it; closed by who opened it.
+    """
 
     fd: int
     cookie: int
+    door: Door | None = dataclasses.field(default=None, compare=False)
 
 
 class SandboxGoneError(Exception):

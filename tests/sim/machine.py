@@ -15,7 +15,7 @@ from plugin.agent.journal import Journal
 from sdn.model.errors import unavailable
 from sdn.model.ids import HostId
 from sdn.model.resources import Datapath
-from sdn.reconcile.datapath import Key, Operation, Verb
+from sdn.reconcile.datapath import Key, Operation, Sandbox, Verb
 from sdn.reconcile.fake import FakeDatapath, FakeKernel
 from sdn.reconcile.fake_objects import Port
 from sdn.reconcile.faults import KilledError
@@ -54,9 +54,9 @@ class Namespaces:
         """See plugin.agent.attachments.Namespaces."""
         return fd > 0
 
-    def cookie(self, fd: int) -> int:
+    def open(self, fd: int) -> Sandbox:
         """See plugin.agent.attachments.Namespaces."""
-        return fd
+        return Sandbox(fd, fd)
 
     def interfaces(self, fd: int) -> set[str]:
         """See plugin.agent.attachments.Namespaces."""

@@ -33,6 +33,7 @@ from sdn.model.stream import (
     Welcome,
     up_decoder,
 )
+from sdn.reconcile.datapath import Sandbox
 from sdn.reconcile.fake import FakeDatapath, FakeKernel
 from sdn.reconcile.state import Feed, State
 from sdn.reconcile.unit import Here
@@ -218,8 +219,8 @@ class FakeNamespaces:
     def is_namespace(self, fd: int) -> bool:
         return fd > 0
 
-    def cookie(self, fd: int) -> int:
-        return fd
+    def open(self, fd: int) -> Sandbox:
+        return Sandbox(fd, fd)
 
     def interfaces(self, fd: int) -> set[str]:
         return {"lo", *self.names.get(fd, set())}

@@ -89,7 +89,7 @@ class BridgeDatapath:
     def check(self, endpoint: Endpoint, mtu_bytes: int, sandbox: Sandbox) -> list[str]:
         """See Datapath."""
         try:
-            return inside.faults(sandbox.fd, endpoint, mtu_bytes)
+            return inside.faults(sandbox, endpoint, mtu_bytes)
         except (OSError, NetlinkError) as error:
             return [f"the container's namespace cannot be read: {error}"]
 

@@ -9,11 +9,19 @@ from plugin.kernel import link, route
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 from sdn.model.address import link_local
 from sdn.model.resources import Endpoint
+from sdn.reconcile.datapath import Sandbox
 
 _LINK_LOCAL_LENGTH = 64
 
 
-def finish(ns_fd: int, endpoint: Endpoint, index: int) -> NetlinkError | None:
+def _netlink(sandbox: Sandbox) -> contextlib.AbstractContextManager[NetlinkSocket]:
+    """The way in that was handed over, or one of our own."""
+    if isinstance(sandbox.door, NetlinkSocket):
+        return contextlib.nullcontext(sandbox.door)
+    return contextlib.closing(NetlinkSocket.open(sandbox.fd))
+
+
+def finish(sandbox: Sandbox, endpoint: Endpoint, index: int) -> NetlinkError | None:
     """Give the inside end its addresses and bring it up; the first error that counts.
 
     The link-local address is set, not generated: it is the one that the guard lets pass, whatever the container's
@@ -27,14 +35,14 @@ def finish(ns_fd: int, endpoint: Endpoint, index: int) -> NetlinkError | None:
     ]
     optional = {1, 3}
     requests += [route.add_address(index, address) for address in endpoint.addresses]
-    with contextlib.closing(NetlinkSocket.open(ns_fd)) as netlink:
+    with _netlink(sandbox) as netlink:
         errors = netlink.execute(requests)
     return next((error for at, error in enumerate(errors) if error is not None and at not in optional), None)
 
 
-def free(ns_fd: int, ifname: str, host_index: int) -> None:
+def free(sandbox: Sandbox, ifname: str, host_index: int) -> None:
     """Bring the inside end down and give its name back. Absent, or another link of that name: nothing is done."""
-    with contextlib.closing(NetlinkSocket.open(ns_fd)) as netlink:
+    with _netlink(sandbox) as netlink:
         try:
             found = link.get(netlink, name=ifname)
         except NetlinkError as error:
@@ -47,10 +55,10 @@ def free(ns_fd: int, ifname: str, host_index: int) -> None:
         netlink.execute([down, link.change(found.index, link.encode_name(f"hwd{found.index}"))])
 
 
-def faults(ns_fd: int, endpoint: Endpoint, mtu_bytes: int) -> list[str]:
+def faults(sandbox: Sandbox, endpoint: Endpoint, mtu_bytes: int) -> list[str]:
     """What is wrong with the inside end, as sentences."""
     name = endpoint.ifname
-    with contextlib.closing(NetlinkSocket.open(ns_fd)) as netlink:
+    with _netlink(sandbox) as netlink:
         try:
             found = link.get(netlink, name=name)
         except NetlinkError as error:

@@ -133,7 +133,7 @@ class Write:
         if owner is not None and offer is not None:
             # A namespace that is going down has nothing to be freed: the host's side is what counts.
             with contextlib.suppress(OSError, NetlinkError):
-                inside.free(offer[1].fd, owner.ifname, index)
+                inside.free(offer[1], owner.ifname, index)
 
     def _remove_guards(self, opened: TenantNamespace, kinds: dict[str, list[Operation]]) -> None:
         guards = kinds.get("guard", [])
@@ -311,7 +311,7 @@ class Write:
     def _finish(self, key: Key, endpoint: Endpoint, sandbox: Sandbox, index: int) -> bool:
         """Finish the inside of a new veth."""
         try:
-            error = inside.finish(sandbox.fd, endpoint, index)
+            error = inside.finish(sandbox, endpoint, index)
         except OSError as failure:
             error = NetlinkError(failure.errno or errno.EIO, str(failure))
         if error is None:
