@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     """The command. Returns the exit code. Raises: HawseError, for the command line to print."""
     if options.settle_ms < 0:
         raise invalid("--settle-ms is negative", "give 0 to wait not at all")
-    return run_daemon("agent", options, lambda daemon: serve(daemon, options))
+    return run_daemon("agent", options, lambda daemon: serve(daemon, options), quick_loop=True)
 
 
 async def serve(daemon: Daemon, options: argparse.Namespace) -> None:

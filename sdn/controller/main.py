@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     async def serve(daemon: Daemon) -> None:
         await _serve(daemon, addresses, options.advertise, core_options)
 
-    return run_daemon("controller", options, serve, needs_root=False)
+    return run_daemon("controller", options, serve, needs_root=False, quick_loop=True)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -122,12 +122,17 @@ class Daemon:
 
 
 def run_daemon(
-    name: str, options: argparse.Namespace, serve: Callable[[Daemon], Awaitable[None]], *, needs_root: bool = True
+    name: str,
+    options: argparse.Namespace,
+    serve: Callable[[Daemon], Awaitable[None]],
+    *,
+    needs_root: bool = True,
+    quick_loop: bool = False,
 ) -> int:
     """Run `serve` until it returns; it should when `stopping` is set (SIGTERM, SIGINT). Returns the exit code.
 
-    `options` come from `add_arguments`. Raises: DENIED (not root), CONFLICT (already running), INVALID, UNAVAILABLE,
-    and whatever HawseError `serve` raises.
+    `options` come from `add_arguments`; `quick_loop`: see `_new_quick_loop`. Raises: DENIED (not root), CONFLICT
+    (already running), INVALID, UNAVAILABLE, and whatever HawseError `serve` raises.
     """
     if needs_root and os.geteuid() != 0:
         raise denied(f"hawse {name} needs root: it makes network namespaces and interfaces", f"sudo hawse {name} …")
@@ -139,12 +144,20 @@ def run_daemon(
     pid_file.take()
     try:
         set_up_log(options.log, options.log_format)
-        asyncio.run(_live(Daemon(name, root, ready), serve))
+        with asyncio.Runner(loop_factory=_new_quick_loop if quick_loop else None) as runner:
+            runner.run(_live(Daemon(name, root, ready), serve))
     except BaseExceptionGroup as group:
         raise _first_sentence(group) from None
     finally:
         pid_file.release()
     return 0
+
+
+def _new_quick_loop() -> asyncio.AbstractEventLoop:
+    """For who answers while somebody waits: an attachment costs a tenth less on it, the process 3 MB more."""
+    import uvloop
+
+    return uvloop.new_event_loop()
 
 
 def _first_sentence(group: BaseExceptionGroup[BaseException]) -> BaseException:
