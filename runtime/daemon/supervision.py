@@ -122,6 +122,7 @@ _STAGES: dict[str, tuple[int, Kind, str]] = {
     "mount": (EXIT_DAEMON, Kind.INVALID, "look at the mounts and the image"),
     "rlimit": (EXIT_DAEMON, Kind.INVALID, ""),
     "cgroup": (EXIT_DAEMON, Kind.INVALID, "give other limits"),
+    "pids": (EXIT_DAEMON, Kind.EXHAUSTED, "give it more --pids, or end processes in it"),
     "ended": (EXIT_DAEMON, Kind.CONFLICT, "start it first"),
     "clone": (EXIT_DAEMON, Kind.INTERNAL, "look at what this machine allows"),
     "terminal": (EXIT_DAEMON, Kind.INTERNAL, ""),

@@ -14,7 +14,7 @@ import stat
 import struct
 
 from runtime.supervisor import channel, command, identity, init, memory_killer, mounts, signals, terminal
-from runtime.supervisor.failure import failed
+from runtime.supervisor.failure import clone_failed, failed
 from runtime.syscall import (
     CLONE_NEWCGROUP,
     PR_SET_DUMPABLE,
@@ -96,7 +96,10 @@ def _run(plan: LaunchPlan, inheritance: Inheritance, cgroup_view: bool) -> None:
     channel.wait_for_go()
     give_up_rights(process, who, inheritance.filter_bytes)
     if plan["init"]:
-        child = clone_child()
+        try:
+            child = clone_child()
+        except OSError as error:
+            raise clone_failed(error) from error
         if child:
             init.stand(child)
     execute(process, path, values, inheritance.filter_bytes)

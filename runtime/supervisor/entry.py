@@ -12,7 +12,7 @@ import errno
 import os
 
 from runtime.supervisor import channel, child, memory_killer
-from runtime.supervisor.failure import LaunchError, failed
+from runtime.supervisor.failure import LaunchError, clone_failed, failed
 from runtime.syscall import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -66,7 +66,7 @@ def _run(pidfd: int, process: ProcessPlan, inheritance: Inheritance) -> None:
     except OSError as error:
         if error.errno == errno.ENOMEM:  # so says a pid namespace whose first process has ended (pid_namespaces(7))
             raise LaunchError("ended", error.errno, "the container is ending this moment") from error
-        raise failed("clone", "making a process in the container failed", error) from error
+        raise clone_failed(error) from error
     if sibling == 0:
         if master >= 0:
             os.close(master)

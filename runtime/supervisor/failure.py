@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 
@@ -20,6 +21,7 @@ class LaunchError(Exception):
 
 STAGES = (
     "clone",  # no process could be made
+    "pids",  # it has as many processes as it may have
     "ended",  # the container that was to be joined has ended, or is about to
     "cgroup",  # it could not enter its cgroup
     "mount",  # the root file system, or a mount in it
@@ -39,6 +41,13 @@ def failed(stage: str, what: str, error: OSError) -> LaunchError:
     """The error of a system call, as a sentence: what was tried, why it failed."""
     number = error.errno or 0
     return LaunchError(stage, number, f"{what}: {os.strerror(number)}")
+
+
+def clone_failed(error: OSError) -> LaunchError:
+    """No further process in a container: of its own limit the kernel says EAGAIN (clone(2))."""
+    if error.errno == errno.EAGAIN:
+        return LaunchError("pids", errno.EAGAIN, "the container has as many processes as it may have")
+    return failed("clone", "making a process in the container failed", error)
 
 
 def decode(message: bytes) -> LaunchError:

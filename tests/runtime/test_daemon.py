@@ -141,6 +141,16 @@ def test_a_fork_bomb_stays_within_its_limit(daemon: RunningDaemon) -> None:
     assert daemon.wait("c") == 137
 
 
+def test_one_process_is_not_enough_for_two(daemon: RunningDaemon) -> None:
+    spec = {"image": "host", "command": ["true"], "init": True, "pids": 1, "remove": True}
+    refused = [daemon.refusal("RUN", container=spec)]
+    daemon.run("sleep", "1000", name="c", pids=1)
+    refused.append(daemon.refusal("EXEC", container="c", command=["true"]))
+    for error in refused:
+        assert (error.kind, error.facts["exit_code"]) == (Kind.EXHAUSTED, 125)
+        assert "as many processes as it may have" in error.message
+
+
 def test_long_lines_binary_and_what_ends_without_a_line_feed(daemon: RunningDaemon) -> None:
     script = "head -c 65536 /dev/zero | tr '\\0' x; echo; head -c 70000 /dev/zero; printf '\\377\\033[2J'; printf end"
     daemon.run("sh", "-c", script, name="c")
