@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from runtime.daemon.records import Record, Records, with_state
@@ -14,7 +15,7 @@ from sdn.model.runtime import Exit
 class Container:
     """`record` is written under `lock` alone, and is on the disk before it is here. `gone`: it was removed."""
 
-    __slots__ = ("_records", "_waiters", "gone", "keep", "lock", "record", "timer")
+    __slots__ = ("_namespace_fd", "_records", "_waiters", "gone", "keep", "lock", "record", "timer")
 
     def __init__(self, record: Record, records: Records) -> None:
         self.record = record
@@ -23,6 +24,7 @@ class Container:
         self.gone = False
         self.keep = False
         """It is being restarted by a user: though it is to be removed when it ends, it is not now."""
+        self._namespace_fd = -1
         self._records = records
         self._waiters: set[asyncio.Future[Exit]] = set()
 
@@ -41,6 +43,21 @@ class Container:
         record = with_state(self.record, **changes)
         self._records.write(record)
         self.record = record
+
+    def hold_namespace(self, descriptor: int) -> None:
+        """Keep its network namespace, whose descriptor this is, until its attachments are given back.
+
+        A namespace that dies with the container takes its interfaces along before the agent is told: it then finds
+        them missing and looks at the whole tenant, which costs more the more containers there are.
+        """
+        self.let_namespace_go()
+        self._namespace_fd = descriptor
+
+    def let_namespace_go(self) -> None:
+        """Twice is fine, and so is one that a daemon before this one started."""
+        descriptor, self._namespace_fd = self._namespace_fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def ending(self) -> asyncio.Future[Exit]:
         """The next end of it: of the run that there is, or of the next one. Raises there: NOT_FOUND (removed)."""

@@ -131,6 +131,7 @@ class Containers:
         next_state(record.state, Act.REMOVE, record.name)
         await self.drop(container)
         await self._around.releases.release(container.id, record.attachments)
+        container.let_namespace_go()
         if exit_ is not None:
             container.tell(exit_)
         container.tell_gone()

@@ -49,6 +49,7 @@ class Endings:
                 return
             container.tell(exit_)
             await self._around.releases.release(container.id, record.attachments)
+            container.let_namespace_go()
             if not container.keep:
                 self.consider_restart(container)
 

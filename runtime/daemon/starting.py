@@ -109,11 +109,9 @@ async def _attach(around: Surroundings, container: Container, launched: Launched
     """Wire it while it prepares its mounts; then let it go."""
     record = container.record
     assert launched.namespace_fd is not None
+    container.hold_namespace(launched.namespace_fd)
     requests = requests_of(record.spec, record.id, record.name, interface_names(record.spec))
-    try:
-        interfaces = await attach(around.agent, requests, launched.namespace_fd)
-    finally:
-        os.close(launched.namespace_fd)
+    interfaces = await attach(around.agent, requests, launched.namespace_fd)
     _write_files(around, container, interfaces)
     await around.supervisor.go(record.id)
     return interfaces
@@ -139,6 +137,7 @@ async def _undo(around: Surroundings, container: Container) -> None:
     except HawseError as error:  # it is away: what it still has is found in its list when it is back
         around.log.warning("not undone yet", container=container.id, reason=error.message)
     await around.releases.release(container.id, container.record.attachments)
+    container.let_namespace_go()
 
 
 def _note_failure(around: Surroundings, container: Container, error: BaseException, wish: Wish) -> None:
