@@ -48,6 +48,7 @@ def test_one_of_everything(tmp_path: Path) -> None:
                      *(process.pid for process in lab.record().processes.values())],
             "mount": str(tmp_path),
         }  # fmt: skip
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell's background job ignores it
         print(f"\n{json.dumps(facts)}", flush=True)
         signal.pause()
 
