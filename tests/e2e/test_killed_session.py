@@ -83,7 +83,9 @@ def sessions(count: int) -> Iterator[list[Standing]]:
     finally:
         for child in children:
             child.kill()
-            child.communicate()
+            child.wait()
+            if child.stdout is not None:
+                child.stdout.close()  # not read to its end: that is as long as anybody lives whom the session started
 
 
 def test_a_killed_session_leaves_nothing_and_another_one_stays_whole() -> None:
