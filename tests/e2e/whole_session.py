@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from runtime.cgroup import Cgroup, Hierarchies, prefix_of
+from runtime.cgroup import Cgroup, Hierarchies, prefix_of, sweep
 from runtime.plan import CgroupPlan
 from sdn.service.contract_client import Connection
 from tests.e2e.standing_lab import standing_lab
@@ -31,13 +31,13 @@ def test_one_of_everything(tmp_path: Path) -> None:
         place = stack.enter_context(tempfile.TemporaryDirectory())
         plan: CgroupPlan = {"path": f"{prefix_of(place)}/c", "memory_bytes": 0, "cpus": 0.0, "pids": 0}
         cgroup = Cgroup.create(hierarchies, plan)
-        stack.callback(cgroup.remove)
+        stack.callback(sweep, hierarchies, prefix_of(place), ())
         stack.callback(cgroup.close)
         subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path], check=True)
         stack.callback(lambda: subprocess.run(["umount", tmp_path], check=True))
         with Connection(runtime.root / "runtime.sock") as connection:
             supervisor = connection.request({"verb": "STATUS"})["supervisor_pid"]
-        prefixes = [cgroup.path, *(prefix_of(str(root)) for root in (runtime.root, *roots_of(lab.directory)))]
+        prefixes = [prefix_of(str(root)) for root in (place, runtime.root, *roots_of(lab.directory))]
         groups = [
             path for prefix in prefixes for mount in hierarchies.all for path in Path(mount).glob(f"{prefix}/**/")
         ]
