@@ -50,6 +50,10 @@ ANCILLARY_BYTES = socket.CMSG_SPACE(4 * array.array("i").itemsize)
 """Room for a few descriptors, so that a second one is seen and refused and not silently cut off."""
 
 
+_TRUNCATED = int(socket.MSG_CTRUNC)
+"""As a plain number: `&` with a member of an enum costs as much as receiving."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds, each with a reason."""
@@ -146,7 +150,10 @@ class ContractServer:
 
 
 class _Connection:
-    """One client: reading a header, reading a body, or handling (then nothing is read)."""
+    """One client: reading a header, reading a body, or handling (then nothing is read).
+
+    The socket is watched meanwhile, too, for most clients just wait: only where there is news it is let be until then.
+    """
 
     def __init__(
         self, client: socket.socket, handler: Handler, limits: Limits, closed: Callable[[_Connection], None]
@@ -161,6 +168,7 @@ class _Connection:
         self._descriptors: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
+        self._watched = False
         self._streaming = False
 
     def end_stream(self) -> None:
@@ -172,7 +180,9 @@ class _Connection:
         """Read the next frame."""
         self._buffer.clear()
         self._wanted = None
-        self._loop.add_reader(self._socket.fileno(), self._readable)
+        if not self._watched:
+            self._loop.add_reader(self._socket.fileno(), self._readable)
+            self._watched = True
 
     def close(self) -> None:
         """Let go of everything; twice is fine."""
@@ -193,12 +203,20 @@ class _Connection:
             self._timer.cancel()
             self._timer = None
 
+    def _unwatch(self) -> None:
+        self._loop.remove_reader(self._socket.fileno())
+        self._watched = False
+
     def _readable(self) -> None:
+        if self.task is not None:
+            self._unwatch()  # it says more, or has hung up: that is looked at when this is answered
+            return
         try:
             while self._receive_part():
                 pass
         except BlockingIOError:
-            return
+            if self._timer is None and (self._buffer or self._wanted is not None):
+                self._timer = self._loop.call_later(self._limits.receive_s, self.close)
         except OSError:  # the client is gone
             self.close()
 
@@ -212,10 +230,8 @@ class _Connection:
         if not data:
             self.close()
             return False
-        if not self._buffer and self._wanted is None:
-            self._timer = self._loop.call_later(self._limits.receive_s, self.close)
         self._buffer += data
-        if flags & socket.MSG_CTRUNC or len(self._descriptors) > 1:
+        if flags & _TRUNCATED or len(self._descriptors) > 1:
             return self._refuse(invalid("more than one descriptor came with a request", "send one, the namespace's"))
         if len(self._buffer) < size:
             return True
@@ -246,7 +262,6 @@ class _Connection:
 
     def _begin(self) -> None:
         self._stop_timer()
-        self._loop.remove_reader(self._socket.fileno())
         self.task = self._loop.create_task(self._serve(bytes(self._buffer)))
 
     async def _serve(self, payload: bytes) -> None:
@@ -292,7 +307,7 @@ class _Connection:
         def spoke() -> None:
             nonlocal hung_up
             hung_up = True
-            self._loop.remove_reader(self._socket.fileno())
+            self._unwatch()
             task.cancel()
 
         self._loop.add_reader(self._socket.fileno(), spoke)
@@ -308,7 +323,7 @@ class _Connection:
         finally:
             self._streaming = False
             if not hung_up:
-                self._loop.remove_reader(self._socket.fileno())
+                self._unwatch()
 
     async def _send_frames(self, frames: Frames) -> None:
         while True:
