@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import dataclasses
 import fcntl
+import functools
 import socket
 import struct
 
@@ -114,6 +115,7 @@ def encode_group(group: int) -> bytes:
     return attribute_u32(_IFLA_GROUP, group)
 
 
+@functools.cache
 def encode_port_flags(on: frozenset[str]) -> bytes:
     """All switches of a bridge port, as an attribute."""
     flags = b"".join(attribute_u8(kind, name in on) for name, kind in PORT_FLAGS.items())

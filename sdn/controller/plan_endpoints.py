@@ -288,7 +288,9 @@ def _check_text(what: str, text: str, characters_max: int) -> None:
     if (
         not text
         or len(text) > characters_max
-        or any(c in "/ " or not c.isprintable() for c in text)
+        or not text.isprintable()
+        or "/" in text
+        or " " in text
         or text in (".", "..")
     ):
         raise invalid(

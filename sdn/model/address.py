@@ -7,6 +7,7 @@ integers that `Prefix` holds.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import socket
 from typing import Literal
 
@@ -135,6 +136,7 @@ def format_mac(raw: bytes) -> str:
     return raw.hex(":")
 
 
+@functools.lru_cache(256)
 def link_local(mac: str) -> str:
     """The fe80:: address made from a MAC by modified EUI-64 (RFC 4291, appendix A)."""
     raw = mac_bytes(mac)

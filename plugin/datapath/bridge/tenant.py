@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from plugin.datapath.bridge.announce import FormerMacs
@@ -136,7 +135,7 @@ class Tenants:
             with self._lock:
                 known = self._open.get(tenant)
                 try:
-                    found = os.stat(self.path(tenant))
+                    found = os.stat(f"{self._directory}/{_PREFIX}{tenant}")  # each write asks, and a Path is dear
                 except FileNotFoundError:
                     found = None
                 if known is not None:
@@ -184,12 +183,9 @@ class Tenants:
             for opened in self._open.values():
                 self._listen(opened)
 
-    @contextlib.contextmanager
-    def own(self, opened: TenantNamespace, *, learn: bool) -> Iterator[None]:
+    def own(self, opened: TenantNamespace, *, learn: bool) -> contextlib.AbstractContextManager[None]:
         """What changes within is our own doing: no news. `learn`: links that were there before are changed."""
-        watch = opened.watch
-        with contextlib.nullcontext() if watch is None else watch.own(learn):
-            yield
+        return contextlib.nullcontext() if opened.watch is None else opened.watch.own(learn)
 
     def close(self) -> None:
         """Let go of everything; the namespaces stay."""

@@ -248,7 +248,8 @@ class Write:
                 link.settle_carrier(opened.writer, key[2])
             else:
                 failed.append(key)
-        self._doom(opened, failed)
+        if failed:
+            self._doom(opened, failed)
         announce(opened.fd, opened.guard, opened.former.changes(kinds.get("neighbour", ()), self.errors.keys()))
 
     def _put_port(
