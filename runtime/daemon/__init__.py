@@ -30,6 +30,9 @@ What happens at each death
                      attachments of no living container are collected
     the machine      what ran is `dead`, as nobody saw its end, and starts again where its policy wants that
 
+A full disk refuses starts. It takes back nothing that has happened and hinders no end: that is known here, and in the
+next record that can be written.
+
 Limits: records are flushed to the disk only where a restart policy counts on them, so that a start costs none: after a
 power cut others of the last seconds may be missing, and a record that was cut becomes `dead` and says so. 1000 exits
 and 1000 events are remembered.

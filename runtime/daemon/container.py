@@ -44,6 +44,14 @@ class Container:
         self._records.write(record)
         self.record = record
 
+    def happened(self, log: Any, **changes: Any) -> None:
+        """What is so whatever the disk says: known here, logged where it cannot be written; the next record has it."""
+        self.record = with_state(self.record, **changes)
+        try:
+            self._records.write(self.record)
+        except HawseError as error:
+            log.error("not recorded", container=self.id, reason=error.message)
+
     def hold_namespace(self, descriptor: int) -> None:
         """Keep its network namespace, whose descriptor this is, until its attachments are given back.
 

@@ -57,7 +57,8 @@ class Endings:
         record = container.record
         lost = ending.code == EXIT_UNKNOWN
         code = EXIT_LOST if lost else ending.code
-        container.change(
+        container.happened(
+            self._around.log,
             state=next_state(record.state, Act.LOSE if lost else Act.EXIT, record.name),
             pid=0,
             finished_s=ending.time_s,
@@ -100,12 +101,13 @@ class Endings:
             record = container.record
             if container.gone or container.living or record.wish is Wish.STOPPED:
                 return
-            container.change(restarts=record.restarts + 1)
+            container.happened(self._around.log, restarts=record.restarts + 1)
             try:
                 await start(self._around, container)
             except HawseError as error:
                 self._around.log.warning("not restarted", container=container.id, reason=error.message)
-                container.change(exit_code=error.facts.get("exit_code", EXIT_DAEMON), streak=record.streak + 1)
+                code = error.facts.get("exit_code", EXIT_DAEMON)
+                container.happened(self._around.log, exit_code=code, streak=record.streak + 1)
                 self.consider_restart(container)
                 return
             self._around.events.note("restart", record.id, record.name, restarts=record.restarts + 1)

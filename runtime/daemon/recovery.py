@@ -77,13 +77,19 @@ class Recovery:
         ending = self._read_exit(container)
         if (mine and held is not None and held.state in RAN) or ending is not None:
             pid = held.pid if held is not None else 0
-            container.change(
-                state=State.RUNNING, starting=False, pid=pid, started_s=self._around.clock(), exit_code=0, error=""
+            container.happened(
+                self._around.log,
+                state=State.RUNNING,
+                starting=False,
+                pid=pid,
+                started_s=self._around.clock(),
+                exit_code=0,
+                error="",
             )
             return
         await self._around.supervisor.abandon(container.id)
         await self._around.releases.release(container.id, record.attachments)
-        container.change(starting=False, interfaces=(), error=INTERRUPTED, exit_code=125)
+        container.happened(self._around.log, starting=False, interfaces=(), error=INTERRUPTED, exit_code=125)
 
     async def _ended_unseen(self, container: Container) -> None:
         """The list that was compared may be older than the container's start: look again, alone with it."""
@@ -116,7 +122,7 @@ class Recovery:
                 return
             state = State.PAUSED if held.state == "frozen" else State.RUNNING
             if (state, held.pid) != (container.record.state, container.record.pid):
-                container.change(state=state, pid=held.pid)
+                container.happened(self._around.log, state=state, pid=held.pid)
 
     async def _begin(self, container: Container) -> None:
         """What the policy wants of one that does not run when the daemon starts; one to be removed is."""
@@ -130,7 +136,7 @@ class Recovery:
         policy, retries = record.spec.restart, record.spec.restart_retries
         started = record.run > 0
         if started and wants_start(policy, retries, record.wish, record.exit_code, record.restarts):
-            container.change(wish=Wish.RUNNING)
+            container.happened(self._around.log, wish=Wish.RUNNING)
             self._endings.schedule(container, 0.0)
 
 

@@ -38,7 +38,8 @@ async def start(around: Surroundings, container: Container, terminal: Terminal =
     except BaseException as error:
         _note_failure(around, container, error, before)
         raise
-    container.change(
+    container.happened(
+        around.log,
         state=following,
         starting=False,
         pid=pid,
@@ -143,8 +144,4 @@ async def _undo(around: Surroundings, container: Container) -> None:
 def _note_failure(around: Surroundings, container: Container, error: BaseException, wish: Wish) -> None:
     reason = error.message if isinstance(error, HawseError) else "its start was interrupted"
     code = int(error.facts.setdefault("exit_code", EXIT_DAEMON)) if isinstance(error, HawseError) else EXIT_DAEMON
-    changes = {"starting": False, "interfaces": (), "error": reason, "exit_code": code}
-    try:
-        container.change(wish=wish, **changes)
-    except HawseError:  # the disk: the next daemon finds a start that never came to its exec, which is what it was
-        around.log.error("not recorded", container=container.id, reason=reason)
+    container.happened(around.log, wish=wish, starting=False, interfaces=(), error=reason, exit_code=code)

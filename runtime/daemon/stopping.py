@@ -80,7 +80,7 @@ class Stopping:
     def _wish_stopped(self, container: Container) -> None:
         container.cancel_timer()
         if container.record.wish is not Wish.STOPPED and not container.record.damaged:
-            container.change(wish=Wish.STOPPED)
+            container.happened(self._around.log, wish=Wish.STOPPED)
 
     def _stop_signal(self, container: Container) -> int:
         record = container.record
@@ -99,7 +99,7 @@ class Stopping:
             except HawseError as error:
                 if error.kind not in ENDED:
                     raise
-            container.change(state=next_state(record.state, Act.UNPAUSE, record.name))
+            container.happened(self._around.log, state=next_state(record.state, Act.UNPAUSE, record.name))
 
     async def _signal(self, container: Container, number: int) -> None:
         try:

@@ -269,7 +269,7 @@ class Verbs:
             record = container.record
             following = next_state(record.state, act, record.name)
             await self._around.supervisor.freeze(record.id, on=on)
-            container.change(state=following)
+            container.happened(self._around.log, state=following)
         self._around.events.note(act.value, record.id, record.name)
         return result_reply({})
 

@@ -1,7 +1,8 @@
-"""What a disk has of a container when the power is cut: what was flushed, and nothing else."""
+"""Disks: what one has of a container when the power is cut (what was flushed, no more), and what a full one hinders."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -10,9 +11,18 @@ from typing import Any
 
 import pytest
 
-from runtime.daemon.records import FILE
+from runtime.daemon.records import FILE, Record
 from sdn.model.container import ContainerSpec, Restart
-from sdn.model.runtime import RemoveRequest, RunRequest, StopRequest
+from sdn.model.errors import HawseError, unavailable
+from sdn.model.runtime import (
+    InspectRequest,
+    PauseRequest,
+    RemoveRequest,
+    RunRequest,
+    StartRequest,
+    StopRequest,
+    WaitRequest,
+)
 from tests.unit.runtime_fakes import FakeAgent, FakeSupervisor, World
 from tests.unit.test_runtime_life import ask
 
@@ -75,3 +85,29 @@ async def test_others_cost_the_disk_nothing(world: World, monkeypatch: pytest.Mo
     await ask(world, RunRequest(container=ContainerSpec(image="base", name="c")))
     await ask(world, RemoveRequest(container="c", force=True))
     assert (disk.files, disk.directories) == ({}, {})
+
+
+async def test_a_full_disk_hinders_no_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has happened is told and known; the record has it as soon as there is room."""
+
+    def full(record: Record) -> None:
+        raise unavailable("cannot write: No space left on device")
+
+    for name in ("ends", "stopped", "removed", "paused"):
+        await ask(world, RunRequest(container=ContainerSpec(image="base", name=name, restart=Restart.ON_FAILURE)))
+    identity = (await ask(world, InspectRequest(container="ends")))["id"]
+    with monkeypatch.context() as disk:
+        disk.setattr(world.around.records, "write", full)
+        waiting = asyncio.ensure_future(ask(world, WaitRequest(container="ends")))
+        await asyncio.sleep(0)
+        world.supervisor.end(identity, 0)
+        assert (await asyncio.wait_for(waiting, 5.0))["code"] == 0
+        assert (await ask(world, StopRequest(container="stopped", timeout_s=0)))["state"] == "exited"
+        await ask(world, RemoveRequest(container="removed", force=True))
+        await ask(world, PauseRequest(container="paused"))
+        assert (await ask(world, InspectRequest(container="paused")))["state"] == "paused"
+        with pytest.raises(HawseError, match="No space left"):
+            await ask(world, StartRequest(container="ends"))
+    await ask(world, StartRequest(container="ends"))
+    found = json.loads((world.around.records.path(identity) / FILE).read_bytes())
+    assert (found["state"], found["run"]) == ("running", 2)
