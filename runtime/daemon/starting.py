@@ -15,7 +15,7 @@ from runtime.daemon.surroundings import Surroundings
 from runtime.daemon.system_files import hosts_text, read_resolv, resolv_text, write_in_place
 from runtime.plan import LaunchPlan
 from sdn.model.container import Interface
-from sdn.model.errors import HawseError, conflict
+from sdn.model.errors import HawseError, conflict, unavailable
 
 
 async def start(around: Surroundings, container: Container, terminal: Terminal = UNSIZED) -> None:
@@ -128,7 +128,11 @@ def _write_files(around: Surroundings, container: Container, interfaces: tuple[I
     }
     directory = around.records.path(record.id)
     for name, text in texts.items():
-        write_in_place(f"{directory}/{name}", text)
+        try:
+            write_in_place(f"{directory}/{name}", text)
+        except OSError as error:
+            message = f"cannot write {name} of container {record.name}: {error.strerror}"
+            raise unavailable(message, "look at the disk") from None
 
 
 async def _undo(around: Surroundings, container: Container) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 from collections.abc import AsyncIterator
@@ -11,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from runtime.daemon import starting
 from runtime.daemon.records import FILE, Record
 from sdn.model.container import ContainerSpec, Restart
-from sdn.model.errors import HawseError, unavailable
+from sdn.model.errors import HawseError, Kind, unavailable
 from sdn.model.runtime import (
     InspectRequest,
     PauseRequest,
+    PsRequest,
     RemoveRequest,
     RunRequest,
     StartRequest,
@@ -111,3 +114,15 @@ async def test_a_full_disk_hinders_no_end(world: World, monkeypatch: pytest.Monk
     await ask(world, StartRequest(container="ends"))
     found = json.loads((world.around.records.path(identity) / FILE).read_bytes())
     assert (found["state"], found["run"]) == ("running", 2)
+
+
+async def test_a_start_that_a_full_disk_refuses_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: str, text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr(starting, "write_in_place", full)
+    with pytest.raises(HawseError, match="cannot write hosts of container c: No space left on device") as refused:
+        await ask(world, RunRequest(container=ContainerSpec(image="base", name="c", remove=True)))
+    assert (refused.value.kind, refused.value.facts["exit_code"]) == (Kind.UNAVAILABLE, 125)
+    assert await ask(world, PsRequest(all=True)) == {"items": []}
+    assert [path.name for path in world.around.root.containers.iterdir()] == []
