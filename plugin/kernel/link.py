@@ -42,7 +42,9 @@ _INFO = struct.Struct("=BxHiII")
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 18, 20, 26, 27, 28, 29
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
+_IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 31, 32
 _VETH_PEER = 1
+_ONE_QUEUE = attribute_u32(_IFLA_NUM_TX_QUEUES, 1) + attribute_u32(_IFLA_NUM_RX_QUEUES, 1)
 _SKIP_STATISTICS = 1 << 3
 _SIOCETHTOOL, _ETHTOOL_GLINK = 0x8946, 0x0A
 
@@ -155,10 +157,11 @@ def create_veth(
     """Make a veth whose other end is born in another namespace; both ends get the same index.
 
     The kernel takes an index for the other end only where this end's is given too. Moving an end instead costs 18 ms.
+    One queue is what a veth uses anyway; unasked it is born with one for each CPU, idle, each with files in /sys.
     """
-    other = _INFO.pack(0, 0, index, 0, 0) + encode_name(peer) + peer_attributes
+    other = _INFO.pack(0, 0, index, 0, 0) + encode_name(peer) + peer_attributes + _ONE_QUEUE
     other += attribute_u32(_IFLA_NET_NS_FD, peer_ns_fd)
-    return create(name, "veth", attribute(_VETH_PEER, other), attributes_, index)
+    return create(name, "veth", attribute(_VETH_PEER, other), attributes_ + _ONE_QUEUE, index)
 
 
 def bridge_data(*, ageing: int, mcast_snooping: int, spanning_tree: int, forward_delay: int) -> bytes:
