@@ -31,6 +31,7 @@ MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
 MS_REMOUNT = 32
+MS_MOVE = 8192
 MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
@@ -152,7 +153,7 @@ _call_memset.argtypes = (_pointer, _int, ctypes.c_size_t)
 
 # Made once: a launch only changes their numbers.
 _pidfd = _int(-1)
-_clone_arguments = _CloneArguments(pidfd=ctypes.addressof(_pidfd), exit_signal=_SIGCHLD)
+_clone_arguments = _CloneArguments(pidfd=ctypes.addressof(_pidfd))
 _clone_pointer, _clone_size = ctypes.addressof(_clone_arguments), ctypes.sizeof(_clone_arguments)
 _how = _OpenHow()
 _how_pointer, _how_size = ctypes.addressof(_how), ctypes.sizeof(_how)
@@ -163,9 +164,11 @@ _attributes_pointer, _attributes_size = ctypes.addressof(_attributes), ctypes.si
 def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     """Fork into new namespaces and, where given, a v2 cgroup: (pid, pidfd), in the child (0, -1).
 
-    The child runs without the interpreter's or libc's fork handlers: for a single-threaded process, whose child goes
-    straight to exec or `os._exit`.
+    With CLONE_PARENT it is a child of the caller's parent, with the caller's own exit signal. The child runs without
+    the interpreter's or libc's fork handlers: for a single-threaded process, whose child goes straight to exec or
+    `os._exit`.
     """
+    _clone_arguments.exit_signal = 0 if flags & CLONE_PARENT else _SIGCHLD
     _clone_arguments.flags = flags | CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup_fd >= 0 else 0)
     _clone_arguments.cgroup = max(cgroup_fd, 0)
     pid = _call_clone3(_CLONE3, _clone_pointer, _clone_size)

@@ -2,6 +2,7 @@
 
 Vocabulary
     keeper      the parent of supervisors; it holds, reaps and forks, and does nothing else (`keeper`, `held`)
+    spawner     a child of the supervisor that clones containers for it, into surroundings made before (`surroundings`)
     entry       a container's file in the run directory: what whoever comes next must know (`journal`, `adoption`)
     gate        a socket pair with a container's process until it executes its command (`channel`)
     let go      told to execute; a container waits for it while its network is attached
@@ -9,18 +10,20 @@ Vocabulary
     bell        a pipe by which a follower of a log learns that there is more (`log_pump`)
     execution   a further process in a container (`executions`, `entry`)
 
-A container's walk: `launch` (`requests`) → `launching`: entry, cgroup, pipes, clone3; descriptors to the keeper; pid
-to the entry; the namespace to the client → `go`: said to the gate, whose end of file says that the command runs; so
-does then the entry, and after it the answer → output by splice(2) into the log → the pidfd says that it ended →
-`ending`: drain, record, reap, tell; then the cgroup goes → `forget`: the entry goes.
+A container's walk: `launch` (`requests`) → `launching`: entry, cgroup, pipes, and clone3, by the spawner; descriptors
+to the keeper; pid to the entry; the namespace to the client → `go`: said to the gate, whose end of file says that the
+command runs; so does then the entry, and after it the answer → output by splice(2) into the log → the pidfd says that
+it ended → `ending`: drain, record, reap, tell; then the cgroup goes → `forget`: the entry goes.
 
 What a kill at any point leaves is decided by what was written first: an entry without `runs` is undone; one with it
 has a process, a zombie whose code the keeper learns, or a record. Output lies in pipes that the keeper holds. A second
 kill, of the keeper, makes the supervisor the keeper; only both at once cost something: a terminal, and the codes of
 containers that end before the next pair is there, where nobody can tell them.
 
-Processes: both are `python3 -I -S` with the standard library alone, one thread each; a container costs three
-descriptors here and two in the keeper, some memory, and no process. Limits, each named where it is enforced: requests
-and output of a connection, open logs, the time a launch has, descriptors of the process (a launch beyond them is
-refused). Output of a terminal cannot be spliced: a kill between reading and writing loses up to 64 KiB of it.
+Processes: all three are `python3 -I -S` with the standard library alone, one thread each, forks of the keeper, which
+has rehearsed a launch (`rehearsal`). The containers are the supervisor's own children, and the spawner has nothing that
+is worth keeping. A container costs three descriptors here and two in the keeper, some memory, and no process. Limits,
+each named where it is enforced: requests and output of a connection, open logs, the time a launch has, descriptors of
+the process (a launch beyond them is refused). Output of a terminal cannot be spliced: a kill between reading and
+writing loses up to 64 KiB of it.
 """

@@ -1,4 +1,4 @@
-"""A container's first process, from clone3 to execve: a copy of the supervisor that turns into the container.
+"""A container's first process, from clone3 to execve: a copy of the spawner that turns into the container.
 
 In its namespaces already, it prepares everything, waits for GO while the network is attached, and then gives up its
 rights: identity, capabilities, no_new_privs, seccomp (as late as can be), execve. `entry` does the same for a process
@@ -8,10 +8,8 @@ that joins a running container; what both need is here.
 from __future__ import annotations
 
 import _socket
-import fcntl
 import os
 import stat
-import struct
 
 from runtime.supervisor import channel, command, identity, init, memory_killer, mounts, signals, terminal
 from runtime.supervisor.failure import clone_failed, failed
@@ -34,16 +32,9 @@ if TYPE_CHECKING:
     from runtime.plan import LaunchPlan, ProcessPlan
     from runtime.supervisor.identity import Identity
 
-_SIOCSIFFLAGS = 0x8914
-_ROOT = ("", "0", "root")
-_NETWORK_RIGHTS = {10, 13}
-"""CAP_NET_BIND_SERVICE, CAP_NET_RAW."""
-_NETWORK_SETTINGS = (("ping_group_range", b"0 2147483647"), ("ip_unprivileged_port_start", b"0"))
-_LOOPBACK_UP = struct.pack("<16sh22x", b"lo", 1)
-
 
 class Inheritance:
-    """What a process gets from the supervisor by the clone. `stdio`: three descriptors, -1 is /dev/null.
+    """What a process gets by the clone. `stdio`: three descriptors, -1 is /dev/null.
 
     `procs_fds`: `cgroup.procs` files that it has to write itself into. `filter_bytes`: of seccomp, b"" is none.
     `template`: see `stage`.
@@ -83,8 +74,6 @@ def _run(plan: LaunchPlan, inheritance: Inheritance, cgroup_view: bool) -> None:
     unshare(CLONE_NEWCGROUP)  # after entering: its root is where this process is
     take_descriptors(inheritance)
     memory_killer.go_first()
-    _raise_loopback()
-    _open_network(process)
     mounts.build(plan, inheritance.template, cgroup_view)
     _socket.sethostname(plan["hostname"])
     who, path, values, master = prepare_process(process, console=True)
@@ -122,8 +111,8 @@ def take_descriptors(inheritance: Inheritance, kept_fd: int = -1) -> None:
             null = os.open(f"{inheritance.template}/dev/null", os.O_RDWR | os.O_CLOEXEC)
             os.dup2(null, target)
             os.close(null)
-    if kept_fd == channel.CHILD_FD or inheritance.channel_fd == channel.CHILD_FD + 1:
-        kept_fd, inheritance.channel_fd = os.dup(kept_fd), os.dup(inheritance.channel_fd)
+    if kept_fd == channel.CHILD_FD:
+        kept_fd = os.dup(kept_fd)
     os.dup2(inheritance.channel_fd, channel.CHILD_FD, inheritable=False)
     first = channel.CHILD_FD + 1
     if kept_fd >= 0:
@@ -186,25 +175,3 @@ def _join_keyring() -> None:
         join_new_session_keyring()
     except OSError:
         return
-
-
-def _open_network(process: ProcessPlan) -> None:
-    """Ping and low ports for who has no right to them: nobody gains it by a file here, as `ping` does elsewhere.
-
-    Not for who has it: the two settings are a twentieth of a launch.
-    """
-    if process["user"].partition(":")[0] in _ROOT and _NETWORK_RIGHTS.issubset(process["capabilities"]):
-        return
-    for name, value in _NETWORK_SETTINGS:
-        try:
-            fd = os.open(f"/proc/sys/net/ipv4/{name}", os.O_WRONLY | os.O_CLOEXEC)
-            os.write(fd, value)
-            os.close(fd)
-        except OSError:  # a machine whose /proc/sys is read-only: then only root pings
-            return
-
-
-def _raise_loopback() -> None:
-    fd = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM).detach()
-    fcntl.ioctl(fd, _SIOCSIFFLAGS, _LOOPBACK_UP)
-    os.close(fd)

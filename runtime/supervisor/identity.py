@@ -97,7 +97,8 @@ def _entries(path: str) -> Iterator[list[str]]:
     except OSError:
         return
     try:
-        content = os.read(fd, _FILE_BYTES_MAX) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        status = os.fstat(fd)
+        content = os.read(fd, min(status.st_size, _FILE_BYTES_MAX)) if stat.S_ISREG(status.st_mode) else b""
     except OSError:
         return
     finally:

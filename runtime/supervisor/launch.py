@@ -15,7 +15,8 @@ import os
 
 from runtime.supervisor import channel, child, entry, signals, stage
 from runtime.supervisor.failure import LaunchError, failed
-from runtime.syscall import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, clone3
+from runtime.supervisor.spawner import spawner
+from runtime.syscall import clone3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LaunchError", "Launched", "abandon", "execute", "go", "launch", "start_time"]
 
-_NAMESPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
 _FILTERS_MAX = 16
 _filters: dict[tuple[str, int, int], bytes] = {}
 
@@ -58,11 +58,14 @@ def launch(
     """
     filter_bytes = _filter(plan["process"]["seccomp"])
     ours, theirs = channel.pair()
-    launched = _clone(_NAMESPACES, v2_fd)
-    if launched is None:
+    try:
         inheritance = child.Inheritance(theirs.fileno(), stdio, procs_fds, filter_bytes, stage.directory)
-        child.run(plan, inheritance, cgroup_view=v2_fd >= 0)
-    theirs.close()
+        launched = Launched(*spawner.spawn(plan, inheritance, v2_fd))
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
     launched.gate = ours
     try:
         launched.netns_fd = os.open(f"/proc/{launched.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -106,7 +109,7 @@ def execute(
     """
     filter_bytes = _filter(process["seccomp"])
     ours, theirs = channel.pair()
-    first = _clone(0, v2_fd)
+    first = _clone(v2_fd)
     if first is None:
         inheritance = child.Inheritance(theirs.fileno(), stdio, procs_fds, filter_bytes, stage.directory)
         entry.run(pidfd, process, inheritance)
@@ -159,11 +162,11 @@ def start_time(pid: int) -> int:
         os.close(fd)
 
 
-def _clone(namespaces: int, v2_fd: int) -> Launched | None:
+def _clone(v2_fd: int) -> Launched | None:
     """None in the new process, which has all signals blocked: until execve it is a copy of us, with our handlers."""
     mask = signals.block()
     try:
-        pid, pidfd = clone3(namespaces, v2_fd)
+        pid, pidfd = clone3(0, v2_fd)
     except OSError as error:
         signals.restore(mask)
         raise failed("clone", "making the process failed", error) from error

@@ -19,6 +19,7 @@ from runtime.syscall import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_RDONLY,
     MS_BIND,
+    MS_MOVE,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
@@ -61,9 +62,9 @@ def build(plan: LaunchPlan, template: str, cgroup_view: bool) -> None:
     _mount_kernel(template, tty=plan["process"]["tty"] is not None, cgroup_view=cgroup_view)
     root_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for path in plan["masked"]:
-        _mask(root_fd, path, template)
+        _mask(path, template)
     for path in plan["read_only_paths"]:
-        _make_read_only(root_fd, path)
+        _make_read_only(path)
     for wish in plan["mounts"]:
         _mount_wish(root_fd, wish)
     os.close(root_fd)
@@ -79,10 +80,9 @@ def seal() -> None:
 
 def _mount_root(root: RootPlan, target: str) -> None:
     _unmark(f"{root['work']}/work/incompat/volatile")
-    paths = [*root["layers"], root["upper"], root["work"]]
-    plain = not any(character in path for path in paths for character in ",:\\")
-    layers = ":".join(root["layers"])
-    options = f"lowerdir={layers},upperdir={root['upper']},workdir={root['work']},{_OVERLAY}"
+    paths = "".join((*root["layers"], root["upper"], root["work"]))
+    plain = "," not in paths and ":" not in paths and "\\" not in paths
+    options = f"lowerdir={':'.join(root['layers'])},upperdir={root['upper']},workdir={root['work']},{_OVERLAY}"
     if root["volatile"]:
         options += ",volatile"
     try:
@@ -116,17 +116,18 @@ def _mount_kernel(template: str, *, tty: bool, cgroup_view: bool) -> None:
     """/proc, /dev and /sys. Nobody runs in the root yet, so a plain look at what the image has there is enough."""
     for name in ("proc", "dev", "sys"):
         _require_directory(name)
-    what = ""
+    what = "/proc"
     try:
-        what = "/proc"
         mount("proc", "proc", "proc", _INERT)
         what = "/dev"
-        mount(f"{template}/terminal" if tty else f"{template}/dev", "dev", "", MS_BIND)
-        mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
-        mount("shm", "dev/shm", "tmpfs", _INERT, "mode=1777,size=64m")
-        mount("mqueue", "dev/mqueue", "mqueue", _INERT)
+        if tty:
+            mount(f"{template}/terminal", "dev", "", MS_BIND)
+            for name in ("pts", "shm", "mqueue"):
+                mount(f"{template}/next/dev/{name}", f"dev/{name}", "", MS_MOVE)
+        else:
+            mount(f"{template}/next/dev", "dev", "", MS_MOVE)
         what = "/sys"
-        mount("sysfs", "sys", "sysfs", _INERT | MS_RDONLY)
+        mount(f"{template}/next/sys", "sys", "", MS_MOVE)
     except OSError as error:
         raise failed("mount", f"mounting {what} failed", error) from error
     if cgroup_view:
@@ -147,37 +148,34 @@ def _require_directory(name: str) -> None:
         raise LaunchError("mount", errno.ENOTDIR, f"mounting /{name} failed: in the image it is not a directory")
 
 
-def _mask(root_fd: int, path: str, template: str) -> None:
+def _mask(path: str, template: str) -> None:
     """What is not there needs no mask. A directory becomes an empty one, a file /dev/null; both read-only mounts."""
-    target = _open_existing(root_fd, path)
-    if target >= 0:
-        directory = stat.S_ISDIR(os.fstat(target).st_mode)
-        _cover(f"{template}/empty" if directory else f"{template}/dev/null", target, path)
-
-
-def _cover(source: str, target: int, path: str) -> None:
+    target = _of_kernel(path)
     try:
-        mount(source, f"/proc/self/fd/{target}", "", MS_BIND)
+        directory = stat.S_ISDIR(os.lstat(target).st_mode)
+        mount(f"{template}/empty" if directory else f"{template}/dev/null", target, "", MS_BIND)
+    except (FileNotFoundError, NotADirectoryError):
+        return
     except OSError as error:
         raise failed("mount", f"masking {path} failed", error) from error
-    finally:
-        os.close(target)
 
 
-def _make_read_only(root_fd: int, path: str) -> None:
-    target = _open_existing(root_fd, path)
-    if target < 0:
-        return
-    place = f"/proc/self/fd/{target}"
+def _make_read_only(path: str) -> None:
+    target = _of_kernel(path)
     try:
-        tree = open_tree(place, OPEN_TREE_CLONE | AT_RECURSIVE)
-        mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY)
-        move_mount(tree, target)
-        os.close(tree)
+        mount(target, target, "", MS_BIND)
+        mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY | _INERT)
+    except (FileNotFoundError, NotADirectoryError):
+        return
     except OSError as error:
         raise failed("mount", f"making {path} read-only failed", error) from error
-    finally:
-        os.close(target)
+
+
+def _of_kernel(path: str) -> str:
+    """Relative to the root. /proc and /sys are freshly mounted: nothing in them is the image's, no link leads out."""
+    if path.startswith(("/proc/", "/sys/")) and ".." not in path:
+        return path[1:]
+    raise LaunchError("mount", errno.EINVAL, f"{path} cannot be masked: it is not in /proc or /sys")
 
 
 def _mount_wish(root_fd: int, wish: MountPlan) -> None:
@@ -203,15 +201,6 @@ def _mount_wish(root_fd: int, wish: MountPlan) -> None:
         raise failed("mount", f"mounting {source} on {target} failed", error) from error
     os.close(tree)
     os.close(place)
-
-
-def _open_existing(root_fd: int, path: str) -> int:
-    try:
-        return openat2(root_fd, path, os.O_PATH, _IN_ROOT)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return -1
-        raise failed("mount", f"opening {path} in the root failed", error) from error
 
 
 def _place(root_fd: int, target: str, *, directory: bool) -> int:

@@ -9,6 +9,7 @@ from runtime.cgroup import CgroupError
 from runtime.supervisor import ending, executions, exits, journal, launching
 from runtime.supervisor.container import EXITED, FROZEN, RUNNING
 from runtime.supervisor.failure import LaunchError
+from runtime.supervisor.spawner import spawner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,8 +152,11 @@ def _status(supervisor: Supervisor, _request: dict[str, Any], answer: Answer) ->
     states: dict[str, int] = {}
     for container in supervisor.containers.by_id.values():
         states[container.state] = states.get(container.state, 0) + 1
-    facts = {"pid": os.getpid(), "keeper": supervisor.keeper, "descriptors": len(os.listdir("/proc/self/fd")) - 1}
-    answer.result({**facts, "containers": states, "executions": len(supervisor.containers.executions)})
+    facts = {"pid": os.getpid(), "keeper": supervisor.keeper, "spawner": spawner.pid}
+    descriptors = len(os.listdir("/proc/self/fd")) - 1
+    answer.result(
+        {**facts, "descriptors": descriptors, "containers": states, "executions": len(supervisor.containers.executions)}
+    )
 
 
 def _subscribe(supervisor: Supervisor, _request: dict[str, Any], answer: Answer) -> None:

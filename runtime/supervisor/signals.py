@@ -14,6 +14,7 @@ else:
     import _signal as signal
 
 _ALL = tuple(int(number) for number in signal.valid_signals())
+KILL = int(signal.SIGKILL)
 _CHILD = int(signal.SIGCHLD)
 _OF_TERMINALS = (int(signal.SIGTTIN), int(signal.SIGTTOU))
 

@@ -6,7 +6,8 @@
 * The interpreter's file is mounted on itself, read-only, and executed from there: a container that gets hold of it
   (`/proc/self/exe`, `#!/proc/self/exe`: the class of CVE-2019-5736) cannot open it for writing.
 * One read-only tmpfs holds `dev` and `terminal` (the same with a `console` to be mounted over), which containers get by
-  a bind mount, `empty`, which masks directories, and `root`, where each container mounts its root.
+  a bind mount, `empty`, which masks directories, `root`, where each container mounts its root, and `next`, where the
+  next one's /dev and /sys wait (`surroundings`).
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ def enter(template: str) -> None:
         mount("", interpreter, "", MS_REMOUNT | MS_BIND | MS_RDONLY)
         if not _read_only(interpreter):
             raise OSError(errno.EROFS, "the interpreter could not be made read-only", interpreter)
-        os.execv(interpreter, sys.orig_argv)  # noqa: S606 - the same interpreter with the same arguments
+        # What is not bound now would be looked up by name, and written down, in each child anew.
+        environment = {**os.environ, "LD_BIND_NOW": "1"}
+        os.execve(interpreter, sys.orig_argv, environment)  # noqa: S606 - the same interpreter and arguments
     directory = template
 
 
@@ -83,7 +86,7 @@ def _make_template(directory: str) -> None:
     os.makedirs(directory, mode=0o700, exist_ok=True)
     mount("tmpfs", directory, "tmpfs", _FLAGS, "mode=0755,size=64k")
     umask = os.umask(0)
-    for name in ("empty", "root", "dev", "terminal"):
+    for name in ("empty", "root", "dev", "terminal", "next", "next/dev", "next/sys"):
         os.mkdir(f"{directory}/{name}", 0o755)
     for name in ("dev", "terminal"):
         _make_devices(f"{directory}/{name}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runtime.cgroup import prefix_of
 from runtime.daemon.confinement import Confinements
+from runtime.daemon.ground import lay_ground
 from runtime.daemon.plans import ImageView, Start, launch_plan
 from runtime.daemon.processes import Confinement
 from runtime.daemon.system_files import NAMES
@@ -31,6 +32,7 @@ class Launcher:
     def __init__(self, root: Root, tree: Path, program: str, confinement: Confinement, name: str) -> None:
         self._root = root
         self._tree = tree
+        self._ground = lay_ground(root.state / "ground")
         self._spec = ContainerSpec(image="bench", command=(program,), remove=True)
         self._confinement = confinement
         self._name = name
@@ -48,7 +50,7 @@ class Launcher:
         for file in NAMES:
             (directory / file).write_text("")
         start = Start(container, 1, str(directory), str(self._root.volumes), prefix_of(str(self._root.run)))
-        view = ImageView("bench", {}, (str(self._tree),))
+        view = ImageView("bench", {}, (str(self._tree), self._ground))
         return launch_plan(self._spec, view, start, self._confinement)
 
     def start(self, plan: LaunchPlan) -> None:
@@ -72,9 +74,9 @@ class Launcher:
         return (told - start) / 1e6
 
     def pids(self) -> list[int]:
-        """The supervisor's and the keeper's."""
+        """Of the supervisor, the keeper and the spawner."""
         status, _ = self._connection.request("status")
-        return [status["pid"], status["keeper"]]
+        return [status["pid"], status["keeper"], status["spawner"]]
 
     def close(self) -> None:
         """End the connection."""

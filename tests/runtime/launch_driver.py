@@ -13,6 +13,7 @@ from typing import Any
 
 from runtime.supervisor import launch, memory_killer, signals, stage
 from runtime.supervisor.launch import Launched, LaunchError
+from runtime.supervisor.spawner import spawner
 
 
 class Streams:
@@ -180,6 +181,7 @@ def main() -> None:
     os.dup2(0, 63)  # descriptors that a careless library left open and inheritable
     os.open("/", os.O_RDONLY)
     os.set_inheritable(os.open("/etc", os.O_RDONLY), True)
+    spawner.start()
     server = Server()
     for line in sys.stdin:
         try:
@@ -195,3 +197,4 @@ def main() -> None:
         else:
             signals.kill(launched.pidfd)
             os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED)
+    spawner.stop()
