@@ -94,7 +94,7 @@ class _Building:
         async with asyncio.TaskGroup() as group:
             bringing = group.create_task(self._bring_images(started.runtimes))
             await self._connect(started.agents)
-            await self._make_networks()
+            await self._make_networks()  # their MTU depends on what the hosts have told
         await self._run_containers(bringing.result())
         await self._settle()
 

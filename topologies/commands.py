@@ -58,18 +58,24 @@ def up(args: argparse.Namespace) -> int:
 
 
 def _bring_up(file: str, name: str | None, say: _Progress) -> Directory:
-    import dataclasses
+    import gc
 
-    from sdn.model.ids import parse_name
-    from topologies.lab import bring_up
-    from topologies.schema import load_topology
+    from topologies.births import Nursery
 
-    topology = load_topology(file)
-    if name is not None:
-        topology = dataclasses.replace(topology, name=parse_name(name, "lab"))
-    with open(file, "rb") as opened:
-        text = opened.read()
-    return bring_up(topology, file, text, say)
+    gc.disable()  # half of the way up is importing, among which there is no garbage
+    with Nursery() as nursery:  # before anything else is imported here: it has more to import
+        import dataclasses
+
+        from sdn.model.ids import parse_name
+        from topologies.lab import bring_up
+        from topologies.schema import load_topology
+
+        topology = load_topology(file)
+        if name is not None:
+            topology = dataclasses.replace(topology, name=parse_name(name, "lab"))
+        with open(file, "rb") as opened:
+            text = opened.read()
+        return bring_up(topology, file, text, say, nursery)
 
 
 def check(args: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Starting what lives in a lab: its daemons, each born inside its namespace.
 
-The thread that starts a process is in the namespace already, so the child is there from its first instruction, and
-whoever looks for processes by namespace finds it at any moment.
+Who starts a process, the nursery or a thread here, is in the namespace already, so the child is there from its first
+instruction, and whoever looks for processes by namespace finds it at any moment.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from pathlib import Path
 from plugin.kernel import namespace
 from sdn.model.errors import unavailable
 from topologies import processes
+from topologies.births import Birth, Nursery, daemons_environment
 from topologies.record import RUNTIME, Directory, Process, runtime_of
 
 READY_S = 20.0
 """A daemon needs half a second; on a machine that is all busy a good deal more."""
 LOG_TAIL_BYTES = 4096
 GONE = "the lab was taken down again"
-OWN_VARIABLES = ("HAWSE_ROOT", "HAWSE_CONTROLLER", "NOTIFY_SOCKET")
-"""What whoever calls `lab up` may have set for another controller."""
-
 
 Say = Callable[[str], None]
 
@@ -43,24 +41,31 @@ def hawse_command() -> list[str]:
 class Daemon:
     """One that was started; `wait_ready` says when it serves."""
 
-    def __init__(self, directory: Directory, name: str, where: str, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, directory: Directory, name: str, where: str, arguments: Sequence[str], nursery: Nursery | None = None
+    ) -> None:
         """`name`: its root below the lab's directory; `where`: the namespace it is born in; `arguments`: word first.
 
-        Raises: UNAVAILABLE.
+        Without a nursery it is executed. Raises: UNAVAILABLE.
         """
         self.name = runtime_of(name) if arguments[0] == RUNTIME else name
         """Among the record's processes."""
         self._what = f"the {arguments[0]} of {name}" if name != arguments[0] else f"the {name}"
         self._log = directory.log(self.name)
         self._ready, child_ready = os.pipe2(os.O_CLOEXEC)
-        command = [*hawse_command(), *arguments, "--root", str(directory.path / name), "--ready-fd", str(child_ready)]
+        words = [*arguments, "--root", str(directory.path / name)]
         try:
-            self.process = start(directory, where, command, self._log, pass_fds=(child_ready,))
+            self._birth = start(directory, where, words, self._log, child_ready, nursery)
         except BaseException:
             self.close()
             raise
         finally:
             os.close(child_ready)
+
+    @property
+    def process(self) -> Process:
+        """Waits until it is born. Raises: UNAVAILABLE."""
+        return self._birth()
 
     async def wait_ready(self) -> None:
         """Until it serves. Raises: UNAVAILABLE, with what it said last."""
@@ -99,29 +104,33 @@ class Daemon:
         os.close(self._ready)
 
 
-def start(directory: Directory, where: str, command: Sequence[str], log: Path, pass_fds: Sequence[int] = ()) -> Process:
-    """A process in a namespace of the lab, in a session of its own. Raises: UNAVAILABLE."""
-    environment = {key: value for key, value in os.environ.items() if key not in OWN_VARIABLES}
+def start(
+    directory: Directory, where: str, words: Sequence[str], log: Path, ready_fd: int, nursery: Nursery | None
+) -> Birth:
+    """A daemon in a namespace of the lab, in a session of its own. Raises: UNAVAILABLE."""
     namespace_fd = os.open(directory.namespace(where), os.O_RDONLY | os.O_CLOEXEC)
     log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def spawn() -> Process:
         child = subprocess.Popen(
-            list(command),
+            [*hawse_command(), *words, "--ready-fd", str(ready_fd)],
             stdin=subprocess.DEVNULL,
             stdout=log_fd,
             stderr=log_fd,
-            env=environment,
+            env=daemons_environment(),
             cwd="/",
-            pass_fds=pass_fds,
+            pass_fds=(ready_fd,),
             start_new_session=True,
         )
         return processes.child(child.pid)  # while `child` is held: letting go of it may reap it
 
     try:
-        return namespace.run_in(namespace_fd, spawn)
+        if nursery is not None:
+            return nursery.order(hawse_command(), words, (namespace_fd, log_fd, ready_fd))
+        process = namespace.run_in(namespace_fd, spawn)
+        return lambda: process
     except OSError as error:
-        raise unavailable(f"{command[0]!r} of {where} cannot be started: {error}") from None
+        raise unavailable(f"the {words[0]} of {where} cannot be started: {error}") from None
     finally:
         os.close(namespace_fd)
         os.close(log_fd)
@@ -138,7 +147,7 @@ class Started:
 
     @property
     def processes(self) -> dict[str, Process]:
-        """For the record."""
+        """For the record. Waits until all are born. Raises: UNAVAILABLE."""
         daemons = (self.controller, *self.agents.values(), *self.runtimes.values())
         return {daemon.name: daemon.process for daemon in daemons}
 

@@ -1,7 +1,8 @@
 """Bringing a topology to life: `lab up` from a claimed directory to daemons that start; `building` does the rest.
 
-All daemons are started together, for most of a start is importing; an agent waits for its `agent.json`, which is filled
-in as soon as the controller has minted the host's credential; a runtime needs an agent only once a container is run.
+All daemons are ordered together, of a nursery that has begun to import before anything else was done here; an agent
+waits for its `agent.json`, which is filled in as soon as the controller has minted the host's credential; a runtime
+needs an agent only once a container is run, but has a supervisor to start, and is born first.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from types import FrameType
 import msgspec
 
 from topologies import processes
+from topologies.births import Nursery
 from topologies.cleanup import destroy
 from topologies.daemons import Daemon, LateFile, Say, Started, count
 from topologies.images import find_images
@@ -26,8 +28,8 @@ from topologies.underlay import make_namespaces
 from topologies.values import CONTROLLER_PORT, Topology
 
 
-def bring_up(topology: Topology, file: str, text: bytes, say: Say) -> Directory:
-    """Make the lab; on any error or interruption nothing is left of it.
+def bring_up(topology: Topology, file: str, text: bytes, say: Say, nursery: Nursery | None = None) -> Directory:
+    """Make the lab; on any error or interruption nothing is left of it. `nursery`: one that was started already.
 
     Raises: HawseError; KeyboardInterrupt (SIGTERM too).
     """
@@ -45,11 +47,12 @@ def bring_up(topology: Topology, file: str, text: bytes, say: Say) -> Directory:
     try:
         with contextlib.ExitStack() as stack:
             with _interrupted_by_sigterm():
-                started = _start_daemons(directory, topology, stack, say)
+                nursery = stack.enter_context(nursery or Nursery())
+                started = _start_daemons(directory, topology, nursery, stack, say)
+                from topologies.building import build  # here: what it needs is imported while the daemons are born
+
                 record = msgspec.structs.replace(record, processes=started.processes)
                 directory.write(record)
-            from topologies.building import build  # here: half of what it needs to import costs nothing meanwhile
-
             build(directory, topology, Path(record.file).parent, images, started, say)
         directory.write(msgspec.structs.replace(record, phase="up", builder=None))
     except BaseException:
@@ -84,32 +87,32 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _start_daemons(directory: Directory, topology: Topology, stack: contextlib.ExitStack, say: Say) -> Started:
+def _start_daemons(
+    directory: Directory, topology: Topology, nursery: Nursery, stack: contextlib.ExitStack, say: Say
+) -> Started:
     """Namespaces, and what lives in them. What has to be closed is in the stack."""
     make_namespaces(directory, topology)
     say(f"{count(len(topology.hosts), 'host')} on the underlay")
 
     def start(name: str, where: str, *arguments: str) -> Daemon:
         directory.root(name).create()
-        daemon = Daemon(directory, name, where, arguments)
+        daemon = Daemon(directory, name, where, arguments, nursery)
         stack.callback(daemon.close)
         return daemon
 
+    runtimes = {host.name: start(host.name, host.name, RUNTIME) for host in topology.hosts}
     listen: list[str] = []
     for address in topology.underlay.controllers:
         listen += ["--listen", f"[{address}]:{CONTROLLER_PORT}" if ":" in address else f"{address}:{CONTROLLER_PORT}"]
-    controller = start(CONTROLLER, UNDERLAY, "controller", *listen)
-    started = Started(controller, {}, {}, {})
+    started = Started(start(CONTROLLER, UNDERLAY, "controller", *listen), {}, runtimes, {})
     for host in topology.hosts:
         root = directory.root(host.name)
-        root.create()
         late = LateFile(root.agent_file)
         stack.callback(late.close)
         write_whole(root.client_file, json.dumps({"controller": directory.controller_url}).encode())
         started.configurations[host.name] = late
         started.agents[host.name] = start(host.name, host.name, "agent", "--datapath", host.datapath)
-    for host in topology.hosts:
-        started.runtimes[host.name] = start(host.name, host.name, RUNTIME)
+    nursery.no_more()
     return started
 
 
