@@ -75,11 +75,18 @@ def _read_only(path: str) -> bool:
 
 
 def _forget_namespaces() -> None:
-    """Network namespaces are pinned by mounts: the copies here would keep them alive when the host lets them go."""
+    """Network namespaces are pinned by mounts: the copies here would keep them alive when the host lets them go.
+
+    The host's may go while we look, and with it its copy here: gone is what it should be.
+    """
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         pinned = [line.split(" ")[4] for line in lines if " - nsfs " in line]
     for path in reversed(pinned):
-        umount2(path.encode("utf-8", "surrogateescape").decode("unicode_escape"), MNT_DETACH)
+        try:
+            umount2(path.encode("utf-8", "surrogateescape").decode("unicode_escape"), MNT_DETACH)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EINVAL):  # no such file any more; or no mount on it
+                raise
 
 
 def _make_template(directory: str) -> None:
