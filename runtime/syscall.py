@@ -76,9 +76,9 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_SET_MODE_FILTER = 1
 _SIGCHLD = 17
 
-# (clone, pivot_root, capget, capset, keyctl, seccomp): the newer calls have one number on every machine.
-_NUMBERS = {"x86_64": (56, 155, 125, 126, 250, 317), "aarch64": (220, 41, 90, 91, 219, 277)}
-_CLONE, _PIVOT_ROOT, _CAPGET, _CAPSET, _KEYCTL, _SECCOMP = _NUMBERS.get(os.uname().machine, (-1,) * 6)
+# (clone, pivot_root, capget, capset, keyctl, seccomp, rt_sigaction): the newer calls have one number on every machine.
+_NUMBERS = {"x86_64": (56, 155, 125, 126, 250, 317, 13), "aarch64": (220, 41, 90, 91, 219, 277, 134)}
+_CLONE, _PIVOT_ROOT, _CAPGET, _CAPSET, _KEYCTL, _SECCOMP, _SIGACTION = _NUMBERS.get(os.uname().machine, (-1,) * 7)
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 435, 436, 437, 442
 
@@ -141,6 +141,7 @@ _call_close_range = _function("syscall", _long, _long, _long, _long)
 _call_caps = _function("syscall", _long, _text, _text)
 _call_keyctl = _function("syscall", _long, _long, _long)
 _call_seccomp = _function("syscall", _long, _long, _long, _pointer)
+_call_sigaction = _function("syscall", _long, _long, _text, _pointer, _long)
 _call_mount = _integer_function("mount", _text, _text, _text, ctypes.c_ulong, _text)
 _call_umount2 = _integer_function("umount2", _text, _int)
 _call_unshare = _integer_function("unshare", _int)
@@ -277,6 +278,11 @@ def seccomp(instructions: bytes) -> None:
     """Load a filter: an array of `struct sock_filter`, 8 bytes each."""
     filter_program = _Filter(len(instructions) // 8, instructions)
     _call_seccomp(_SECCOMP, _SECCOMP_SET_MODE_FILTER, 0, ctypes.addressof(filter_program))
+
+
+def default_signal(number: int) -> None:
+    """The default disposition, of signals too that libc keeps for itself and will not touch (32, 33)."""
+    _call_sigaction(_SIGACTION, number, bytes(32), None, 8)
 
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:

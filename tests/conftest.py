@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.session_janitor import KEPT, Janitor
@@ -13,6 +15,8 @@ _LEFT = pytest.StashKey[list[str]]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Before anything makes a temporary file."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, which its children would inherit
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     janitor = config.stash[_JANITOR] = Janitor()
     config.option.basetemp = config.option.basetemp or str(janitor.directory / KEPT)
 

@@ -6,6 +6,8 @@ clone (`block`) until its dispositions are the default ones (`reset`).
 
 from __future__ import annotations
 
+from runtime.syscall import default_signal
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 else:
     import _signal as signal
 
+_OF_LIBC = (32, 33)
+"""Its own; a parent that starts us by posix_spawn, as make(1) does, may leave them ignored."""
 _ALL = tuple(int(number) for number in signal.valid_signals())
 KILL = int(signal.SIGKILL)
 _CHILD = int(signal.SIGCHLD)
@@ -33,6 +37,8 @@ def reset() -> None:
     for number in _ALL:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
+    for number in _OF_LIBC:
+        default_signal(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

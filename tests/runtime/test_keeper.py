@@ -260,6 +260,15 @@ class Killer(threading.Thread):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
                     self.kills += 1
+                if victim == pids[1]:
+                    wait_until(partial(self._kept_by_another, victim), "the supervisor keeps in its place")
+
+    def _kept_by_another(self, victim: int) -> bool:
+        """Both at once is another test: that one may cost codes."""
+        with contextlib.suppress(HawseError), contextlib.closing(Connection(self._supervised.root, 5.0)) as client:
+            status, _ = client.request("status")
+            return status["keeper"] not in (victim, 1)
+        return False
 
 
 def launch_through_kills(supervised: Supervised, client: Connection, name: str, script: str) -> Connection:

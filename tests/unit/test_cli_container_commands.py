@@ -19,10 +19,9 @@ from sdn.cli.exits import Exit
 from sdn.model.errors import conflict
 from tests.unit.runtime_stand_in import PATIENCE_S, StandIn, absent, stand_in, typed
 
-NOW_S = time.time()
 ITEM: dict[str, Any] = {
     "id": "01c1", "name": "db", "state": "running", "image_id": "sha256:1", "command": ["sh", "-c", "echo hi" * 9],
-    "pid": 7, "created_s": NOW_S - 7300, "started_s": NOW_S - 61,
+    "pid": 7, "created_s": 0.0, "started_s": 0.0,
     "spec": {"image": "busybox:1", "labels": {"tier": "1"}, "tty": True, "name": "db"},
     "interfaces": [{"network": "web", "ifname": "eth0", "endpoint": "e", "mac": "m", "addresses": ["10.0.0.9/24"]}],
 }  # fmt: skip
@@ -30,6 +29,7 @@ ITEM: dict[str, Any] = {
 
 @pytest.fixture
 def played(tmp_path: Path) -> Iterator[StandIn]:
+    ITEM.update(created_s=time.time() - 7300, started_s=time.time() - 61)
     with stand_in(tmp_path) as runtime:
         runtime.answers["PS"] = lambda _: {"items": [ITEM]}
         yield runtime
