@@ -82,7 +82,8 @@ def test_inspect_of_one_and_of_several(played, run):
     assert code == 0
     assert "  - network=web  ifname=eth0" in out
     assert "image:      busybox:1" in out
-    assert f"created:    {time.strftime('%Y-%m-%d', time.localtime(NOW_S - 7300))}" in out
+    created = time.strftime("%Y-%m-%d", time.localtime(ITEM["created_s"]))
+    assert f"created:    {created}" in out
     assert json.loads(run("inspect", "db", "-o", "json")[1])["id"] == "01c1"
     assert [item["name"] for item in json.loads(run("inspect", "a", "b", "-o", "json")[1])] == ["a", "b"]
     code, out, errors = run("inspect", "a", "nothing", "b", "-o", "json")
