@@ -51,11 +51,13 @@ REMOVE_TIMEOUT_S = 0.5
 class Cgroup:
     """The cgroup at `path` below each mount. Making one of these touches nothing; `create` and `open` do."""
 
-    __slots__ = ("hierarchies", "path", "procs_fds", "v2_fd")
+    __slots__ = ("_mounts", "hierarchies", "path", "procs_fds", "v2_fd")
 
     def __init__(self, hierarchies: Hierarchies, path: str) -> None:
         self.hierarchies = hierarchies
         self.path = path
+        self._mounts = hierarchies.all
+        """Where it may have a directory, its home first."""
         self.v2_fd = -1
         """The v2 directory, for CLONE_INTO_CGROUP; -1: none."""
         self.procs_fds: tuple[int, ...] = ()
@@ -75,7 +77,9 @@ class Cgroup:
         cgroup = cls(hierarchies, plan["path"])
         cgroup._make_home()
         try:
-            for mount in {*hierarchies.always, *(setting.mount for setting in settings)} - {hierarchies.home}:
+            others = {*hierarchies.always, *(setting.mount for setting in settings)} - {hierarchies.home}
+            cgroup._mounts = (hierarchies.home, *others)
+            for mount in others:
                 make(hierarchies, mount, cgroup.path)
             for setting in settings:
                 apply(hierarchies, cgroup.path, setting)
@@ -112,7 +116,9 @@ class Cgroup:
         try:
             if self.hierarchies.v2:
                 self.v2_fd = os.open(f"{self.hierarchies.v2}/{self.path}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            for mount in dict.fromkeys(self.hierarchies.v1.values()):
+            for mount in self._mounts:
+                if mount == self.hierarchies.v2:
+                    continue
                 try:
                     descriptor = os.open(f"{mount}/{self.path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
                 except FileNotFoundError:
@@ -226,7 +232,7 @@ class Cgroup:
         Raises: CgroupError (EBUSY after the bound: processes live in it still).
         """
         deadline = time.monotonic() + timeout_s
-        for mount in reversed(self.hierarchies.all):  # home last: where that is gone, nothing else is there
+        for mount in reversed(self._mounts):  # home last: where that is gone, nothing else is there
             directory = f"{mount}/{self.path}"
             while True:
                 try:

@@ -1,8 +1,8 @@
 """What a container's process and the supervisor tell each other until it executes its command.
 
 A pair of SOCK_SEQPACKET sockets; the process has its end at descriptor 3, close-on-exec: the end of file *is* the news
-that execve succeeded. To the process: `GO`. From it: `READY`, `SIBLING` and a pid, `ERROR` and a `LaunchError`; a
-terminal's master comes with READY or SIBLING (SCM_RIGHTS).
+that execve succeeded. To the process: `GO`. From it: `READY`, with a terminal's master (SCM_RIGHTS), of one that has a
+terminal; `SIBLING` and a pid, with a master if there is one; `ERROR` and a `LaunchError`.
 """
 
 from __future__ import annotations

@@ -79,8 +79,8 @@ def _run(plan: LaunchPlan, inheritance: Inheritance, cgroup_view: bool) -> None:
     who, path, values, master = prepare_process(process, console=True)
     if plan["root"]["read_only"]:
         mounts.seal()
-    channel.tell(channel.READY, master)
     if master >= 0:
+        channel.tell(channel.READY, master)
         os.close(master)
     channel.wait_for_go()
     give_up_rights(process, who, inheritance.filter_bytes)

@@ -77,7 +77,10 @@ class Container:
     def ready(self, fd: int, events: int) -> None:
         """The loop's word: output, the end, news of the launch, or a follower that went."""
         if fd == self.out or fd == self.err:
-            self._pump(fd)
+            if events & READ:
+                self._pump(fd)
+            else:
+                self.close_pipe(fd)
         elif fd == self.terminal:
             self._pump_terminal()
         elif fd == self.pidfd:

@@ -91,6 +91,7 @@ class Keeper:
             else:
                 self._held.codes[found.si_pid] = exits.code_of(found)
                 self._unsent.append(found.si_pid)
+                self._tell()
                 os.waitid(os.P_PID, found.si_pid, os.WEXITED)
 
     def _tell(self) -> None:

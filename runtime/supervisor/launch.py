@@ -49,12 +49,18 @@ class Launched:
 
 
 def launch(
-    plan: LaunchPlan, stdio: tuple[int, int, int] | None, v2_fd: int = -1, procs_fds: tuple[int, ...] = ()
+    plan: LaunchPlan,
+    stdio: tuple[int, int, int] | None,
+    v2_fd: int = -1,
+    procs_fds: tuple[int, ...] = (),
+    *,
+    netns: bool = True,
 ) -> Launched:
     """Make the container's first process and namespaces. Raises LaunchError.
 
     `stdio`: the process's ends, -1 is /dev/null; None where it has a terminal. They stay the caller's. `v2_fd`: the
-    cgroup's directory; `procs_fds`: `cgroup.procs` of v1 hierarchies, open for writing.
+    cgroup's directory; `procs_fds`: `cgroup.procs` of v1 hierarchies, open for writing. `netns`: whether the network
+    namespace's descriptor is wanted.
     """
     filter_bytes = _filter(plan["process"]["seccomp"])
     ours, theirs = channel.pair()
@@ -68,7 +74,8 @@ def launch(
         theirs.close()
     launched.gate = ours
     try:
-        launched.netns_fd = os.open(f"/proc/{launched.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        if netns:
+            launched.netns_fd = os.open(f"/proc/{launched.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         launched.start = start_time(launched.pid)
     except OSError as error:
         # It has failed already, and has no namespaces any more: what it said is the reason, not what we see.
@@ -86,8 +93,9 @@ def go(launched: Launched) -> None:
     assert gate is not None, "go is said once"
     try:
         _say_go(gate)
-        _, launched.terminal = channel.receive(gate)
-        _wait_for_exec(gate)
+        message, launched.terminal = channel.receive(gate)
+        if message:
+            _wait_for_exec(gate)
     except LaunchError:
         abandon(launched)
         raise
@@ -202,18 +210,15 @@ def _filter(path: str) -> bytes:
     if not path:
         return b""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            status = os.fstat(fd)
-            key = (path, status.st_mtime_ns, status.st_size)
-            found = _filters.get(key)
-            if found is None:
-                found = os.read(fd, 1 << 20)
-                if len(_filters) >= _FILTERS_MAX:
-                    _filters.clear()
-                _filters[key] = found
-        finally:
-            os.close(fd)
+        status = os.stat(path)
+        key = (path, status.st_mtime_ns, status.st_size)
+        found = _filters.get(key)
+        if found is None:
+            with open(path, "rb") as file:
+                found = file.read()
+            if len(_filters) >= _FILTERS_MAX:
+                _filters.clear()
+            _filters[key] = found
     except OSError as error:
         raise failed("seccomp", f"reading the filter {path} failed", error) from error
     return found

@@ -32,7 +32,7 @@ def begin(home: Containers, plan: LaunchPlan, answer: Answer, *, go: bool) -> No
         raise LaunchError("request", 0, f"{name!r} is no container's id: letters, digits, '_', '.' and '-'")
     if name in home.by_id:
         raise LaunchError("exists", 0, f"the container {name} is here already, {home.by_id[name].state}")
-    container = _launch(home, plan)
+    container = _launch(home, plan, netns=not go)
     home.by_id[name] = container
     assert container.launched is not None
     if go:
@@ -55,7 +55,7 @@ def let_go(container: Container, answer: Answer) -> None:
     _let_go(container, answer, {})
 
 
-def _launch(home: Containers, plan: LaunchPlan) -> Container:
+def _launch(home: Containers, plan: LaunchPlan, *, netns: bool) -> Container:
     path = home.entry_path(plan["id"])
     head: dict[str, object] = {key: plan[key] for key in ("id", "run", "directory", "log_bytes_max")}
     head.update(cgroup=plan["cgroup"]["path"], tty=plan["process"]["tty"] is not None)
@@ -68,7 +68,7 @@ def _launch(home: Containers, plan: LaunchPlan) -> Container:
         cgroup = Cgroup.create(home.hierarchies, plan["cgroup"])
         container = Container(home, journal.Entry(head), cgroup)
         stdio = None if container.tty else pipes.open(stdin=plan["process"]["stdin"])
-        launched = container.launched = launch.launch(plan, stdio, cgroup.v2_fd, cgroup.procs_fds)
+        launched = container.launched = launch.launch(plan, stdio, cgroup.v2_fd, cgroup.procs_fds, netns=netns)
         container.pid, container.pidfd, container.start = launched.pid, launched.pidfd, launched.start
         cgroup.close()
         _hold(container, pipes)
@@ -147,7 +147,7 @@ def _let_go(container: Container, answer: Answer, result: dict[str, int]) -> Non
 
 
 def progress(container: Container) -> None:
-    """What its process says: it is ready (its terminal comes along), it has failed, or, by silence, that it runs."""
+    """What its process says: here is its terminal, it has failed, or, by silence, that it runs."""
     while container.launched is not None and container.launched.gate is not None:
         poll = select.poll()
         poll.register(container.gate_fd, select.POLLIN)

@@ -140,8 +140,8 @@ class Supervisor:
 def supervise(places: Places, held: Held, link: Link) -> int:
     """Be the supervisor. Returns: how it ended. After `ORPHANED` `held` has what a keeper needs, the rest is closed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the keeper decides
-    spawner.start()
     supervisor = Supervisor(places, held, link)
+    spawner.start()  # now: who ended while nobody supervised has been seen to first
     say(f"supervises {len(supervisor.containers.living)} containers in {places.run}")
     code = supervisor.run()
     if code != ORPHANED:
