@@ -1,4 +1,4 @@
-"""Which container is meant: by name, id, or a prefix of an id that only one has."""
+"""Which container is meant: by name, id, or a prefix of an id, of four characters or more, that only one has."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from sdn.model.errors import conflict, invalid, not_found
 
 SHOWN_MAX = 5
+PREFIX_LENGTH_MIN = 4
+"""A short name that is not there (`b1`, `db`) must not hit a container whose id happens to begin so."""
 
 
 def find(reference: str, names: Mapping[str, str], ids: Mapping[str, object]) -> str:
@@ -20,7 +22,7 @@ def find(reference: str, names: Mapping[str, str], ids: Mapping[str, object]) ->
         return names[reference]
     if reference in ids:
         return reference
-    begun = sorted(one for one in ids if one.startswith(reference))
+    begun = sorted(one for one in ids if one.startswith(reference)) if len(reference) >= PREFIX_LENGTH_MIN else []
     if len(begun) == 1:
         return begun[0]
     if begun:

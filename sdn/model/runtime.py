@@ -2,7 +2,7 @@
 
 One request, then any number of `{"item": …}` frames, then `{"result": …}` or `{"error": …}`. Descriptors (SCM_RIGHTS)
 come with the first byte of a frame; which ones, each request says. A container is named by name, id, or a prefix of an
-id that only one has.
+id, of four characters or more, that only one has.
 
 What a client is given when it attaches (`RUN`, `START`, `EXEC`, `LOGS`): descriptors, in this order, named by the
 result's `descriptors`: `log` and `index` (the container's log, see `sdn.service.container_log`), `bell` (a pipe: a byte

@@ -103,15 +103,17 @@ def test_names_are_unique_when_chance_is_used_up() -> None:
 
 
 def test_references() -> None:
-    ids: dict[str, Any] = dict.fromkeys(("ab11", "ab22", "cd33"))
-    names = {"web": "ab11", "cd33": "ab22", "c": "ab22"}
-    assert find("web", names, ids) == "ab11"
-    assert find("cd33", names, ids) == "ab22", "a name goes before an id"
-    assert find("ab1", names, ids) == "ab11"
-    assert find("c", names, ids) == "ab22"
-    with pytest.raises(HawseError, match="begins the ids of 2 containers: ab11, ab22") as several:
-        find("ab", names, ids)
+    ids: dict[str, Any] = dict.fromkeys(("abab11", "abab22", "cdcd33"))
+    names = {"web": "abab11", "cdcd33": "abab22", "c": "abab22"}
+    assert find("web", names, ids) == "abab11"
+    assert find("cdcd33", names, ids) == "abab22", "a name goes before an id"
+    assert find("abab1", names, ids) == "abab11"
+    assert find("c", names, ids) == "abab22"
+    with pytest.raises(HawseError, match="begins the ids of 2 containers: abab11, abab22") as several:
+        find("abab", names, ids)
     assert several.value.kind is Kind.CONFLICT
+    with pytest.raises(HawseError, match="there is no container 'cdc'"):
+        find("cdc", names, ids)  # too short for an id: more likely a name that is not there
     with pytest.raises(HawseError, match="there is no container 'wab'") as absent:
         find("wab", names, ids)
     assert (absent.value.kind, absent.value.hint) == (Kind.NOT_FOUND, "did you mean web?")
