@@ -118,7 +118,7 @@ def test_a_carrier_is_made_as_pyroute2_makes_it(local: str, name: str) -> None:
 
 
 def test_a_veth_is_made_as_pyroute2_makes_it() -> None:
-    """With its other end in another namespace, both with an index."""
+    """With its other end in another namespace, both with an index and one queue each way."""
     ours = link.create_veth(
         "hwv1",
         101,
@@ -127,14 +127,13 @@ def test_a_veth_is_made_as_pyroute2_makes_it() -> None:
         peer_attributes=link.encode_mac(MAC) + link.encode_mtu(1450),
         peer_ns_fd=9,
     )
-    peer = {
-        "index": 101,
-        "attrs": [("IFLA_IFNAME", "eth0"), ("IFLA_ADDRESS", MAC), ("IFLA_MTU", 1450), ("IFLA_NET_NS_FD", 9)],
-    }
+    queues = [("IFLA_NUM_TX_QUEUES", 1), ("IFLA_NUM_RX_QUEUES", 1)]
+    inside = [("IFLA_IFNAME", "eth0"), ("IFLA_ADDRESS", MAC), ("IFLA_MTU", 1450), ("IFLA_NET_NS_FD", 9)]
+    peer = {"index": 101, "attrs": [*inside, *queues]}
     info = [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]})]
     theirs = oracle(
         ifinfmsg(),
-        [("IFLA_IFNAME", "hwv1"), ("IFLA_MTU", 1450), ("IFLA_MASTER", 3), ("IFLA_LINKINFO", {"attrs": info})],
+        [("IFLA_IFNAME", "hwv1"), ("IFLA_MTU", 1450), ("IFLA_MASTER", 3), *queues, ("IFLA_LINKINFO", {"attrs": info})],
         index=101,
     )
     ours_tree, theirs_tree = tree(ours.body, 16, INFO), tree(theirs, 16, INFO)
