@@ -31,12 +31,12 @@ def adopt(home: Containers, held: Held, run: str) -> None:
             ending.remove_entry(home.entry_path(name))  # killed in its first line: nothing had been made
         else:
             _adopt_one(home, held, entry)
+    _adopt_executions(home, held)
     for owner, fds in list(held.fds.items()):
         for name, fd in fds.items():
             os.close(fd)
             home.link.drop(f"{owner}/{name}")
     held.fds.clear()
-    _adopt_executions(home, held)
     known = {pid for pid in held.codes if any(container.pid == pid for container in home.living)}
     known |= {execution.pid for execution in home.executions.values() if execution.code is None}
     for pid in [pid for pid in held.codes if pid not in known]:
@@ -73,7 +73,7 @@ def _adopt_one(home: Containers, held: Held, entry: journal.Entry) -> None:
         home.loop.later(ending.remove_cgroup, container)
         return
     container.state = FROZEN if entry.frozen else RUNNING
-    container.pidfd = _open_process(entry.pid, entry.start)
+    container.pidfd = _open_process(held, f"{entry.id}/process", entry.pid, entry.start)
     _take_streams(container, held)
     if container.out < 0 and not entry.tty:
         container.out = _open_again(entry, 1, entry.out)
@@ -94,8 +94,11 @@ def _undo(home: Containers, held: Held, entry: journal.Entry, cgroup: Cgroup) ->
     ending.remove_entry(home.entry_path(entry.id))
 
 
-def _open_process(pid: int, start: int) -> int:
-    """-1: it is gone, whoever has its number now."""
+def _open_process(held: Held, key: str, pid: int, start: int) -> int:
+    """As the keeper held it: of a process that is gone, too. -1: it is gone, whoever has its number now."""
+    kept = held.take(key)
+    if kept >= 0:
+        return kept
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
@@ -107,7 +110,9 @@ def _open_process(pid: int, start: int) -> int:
 
 
 def _take_streams(container: Container, held: Held) -> None:
-    for name, fd in held.fds.pop(container.id, {}).items():
+    names = held.fds.get(container.id, {})
+    for name in [name for name in names if not name.startswith("process")]:
+        fd = names.pop(name)
         if name.startswith("bell/"):
             container.log.add_bell(int(name[5:]), fd)
         elif name == "in":
@@ -152,7 +157,7 @@ def _adopt_executions(home: Containers, held: Held) -> None:
             if len(numbers) > 2:
                 execution.code = numbers[2]
                 continue
-            pidfd = _open_process(execution.pid, execution.start)
+            pidfd = _open_process(held, f"{owner}/process/{execution.id}", execution.pid, execution.start)
             if pidfd >= 0:
                 execution.watch(pidfd)
             else:

@@ -2,7 +2,8 @@
 
 `fds`: descriptors by owner and name; `notes`: short texts likewise; `codes`: how children of the keeper ended, until
 `seen`. A key is an owner (a container's id), a slash and a name: `ID/out`, `ID/err`, `ID/in`, `ID/terminal`,
-`ID/bell/3`, `ID/exec/9`. All of an owner goes at once.
+`ID/bell/3`, `ID/exec/9`; `ID/process` and `ID/process/9` of those whose parent, a keeper, was killed. All of an owner
+goes at once.
 
 Packets (SOCK_SEQPACKET, words with blanks between; keys have none): `hold KEY…` with the descriptors in the same
 order, `note KEY TEXT`, `drop KEY…` (a bare owner: all that it has), `seen PID`, `upgrade PYTHON\\0PACKAGE`. Back come
@@ -59,6 +60,11 @@ class Held:
         if name in names:
             os.close(names[name])
         names[name] = fd
+
+    def take(self, key: str) -> int:
+        """A descriptor that is the caller's from now on; -1: there is none."""
+        owner, _, name = key.partition("/")
+        return self.fds.get(owner, {}).pop(name, -1)
 
     def drop(self, key: str) -> None:
         """The key, or all that an owner has."""

@@ -121,9 +121,13 @@ class Supervisor:
         self.containers.idle()
 
     def hand_over(self, held: Held) -> None:
-        """What a keeper in our place has to hold; everything else is closed: the next supervisor opens its own."""
+        """What a keeper in our place has to hold; everything else is closed: the next supervisor opens its own.
+
+        Of a process whose parent was the keeper that was killed only a descriptor from before its end tells the code.
+        """
         for container in self.containers.by_id.values():
             names = {"out": container.out, "err": container.err, "in": container.input, "terminal": container.terminal}
+            names["process"] = container.pidfd
             names.update({f"bell/{number}": ringing for ringing, number in container.log.bells.items()})
             for name, fd in names.items():
                 if fd >= 0:
@@ -133,6 +137,8 @@ class Supervisor:
             code = "" if execution.code is None else f" {execution.code}"
             notes = held.notes.setdefault(execution.container, {})
             notes[f"exec/{execution.id}"] = f"{execution.pid} {execution.start}{code}"
+            if execution.pidfd >= 0:
+                held.hold(f"{execution.container}/process/{execution.id}", os.dup(execution.pidfd))
             execution.close()
         self._loop.close()
 

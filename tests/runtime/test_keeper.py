@@ -10,12 +10,15 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from runtime import syscall
 from runtime.supervisor_client import PACKAGES, Connection, SupervisorError
+from runtime.syscall import PR_SET_CHILD_SUBREAPER
 from sdn.model.errors import HawseError, Kind
 from tests.runtime.supervised import Supervised, ended, events_until, process_of, supervised, wait_until
 
@@ -163,6 +166,41 @@ def test_both_killed_at_once_containers_live_and_are_adopted(supervised: Supervi
     os.close(stdin)
     assert supervised.wait_exit(client, "c1")["code"] == 5
     assert supervised.wait_exit(client, "gone")["code"] in (1, -1)
+
+
+@pytest.fixture
+def reaping() -> Iterator[None]:
+    """Orphans are ours to reap, as init's elsewhere."""
+    syscall.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    syscall.prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+def test_who_was_the_killed_keepers_child_is_known_though_somebody_reaped_it(reaping: None, supervised: Supervised):
+    """And though no supervisor was there at that moment: the keeper holds its descriptor, which tells the code."""
+    client = supervised.start()
+    script = "read line; exit 6"
+    pid = supervised.run(client, "c1", script, stdin=True)["pid"]
+    _, (stdin,) = client.request("input", id="c1", keep=False)
+    execution, fds = client.request(
+        "exec", id="c1", execution="e1", process=process_of(supervised.plan("c1", script), ["sleep", "1000"])
+    )
+    supervised.kill(supervised.pids(client)[0])  # now its parent is the keeper
+    client = supervised.reconnect()
+    supervised.kill(supervised.pids(client)[1])  # now it is us
+    client = supervised.reconnect()
+    supervisor, _ = supervised.pids(client)
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(execution["pid"], signal.SIGTERM)
+    os.waitpid(execution["pid"], 0)
+    os.close(stdin)
+    os.waitpid(pid, 0)
+    supervised.kill(supervisor)
+    client = supervised.reconnect()
+    assert supervised.wait_exit(client, "c1")["code"] == 6
+    assert client.request("execution", execution="e1")[0]["code"] == 128 + signal.SIGTERM
+    for fd in fds:
+        os.close(fd)
 
 
 def test_a_pid_that_somebody_else_has_is_not_taken_for_a_container(supervised: Supervised):
