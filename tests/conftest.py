@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import signal
 
+import hypothesis
 import pytest
 
 from tests.session_janitor import KEPT, Janitor
+
+hypothesis.settings.register_profile("hawse", deadline=None)  # no test asserts a time
+hypothesis.settings.load_profile("hawse")
 
 _JANITOR = pytest.StashKey[Janitor]()
 _LEFT = pytest.StashKey[list[str]]()

@@ -14,7 +14,6 @@ Source: fork(2), setns(2), prctl(2) PR_SET_PDEATHSIG, proc(5) `arg_start`.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -25,7 +24,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.syscall import CLONE_NEWNET, prctl, setns
+from runtime.syscall import CLONE_NEWNET, fill_memory, prctl, setns
 from sdn.service.startup import lean_imports
 
 PR_SET_PDEATHSIG = 1
@@ -160,7 +159,7 @@ def retitle(command: Sequence[str]) -> None:
     start, end = int(fields[ARG_START]), int(fields[ARG_END])
     if start:
         line = b"".join(os.fsencode(word) + b"\0" for word in command)
-        ctypes.memmove(start, line[: end - start - 1].ljust(end - start, b"\0"), end - start)
+        fill_memory(start, end - start, line[: end - start - 1])
 
 
 if __name__ == "__main__":
