@@ -139,8 +139,14 @@ def test_frozen_means_frozen_and_killing_needs_no_thaw(site):
         os.set_blocking(output.fileno(), False)
         readable = select.poll()
         readable.register(output.fileno(), select.POLLIN)
-        assert readable.poll(PATIENCE_S * 1000)
-        wait_until(lambda: len(cgroup.pids()) == 2)  # the first talks before the second is there
+        said = bytearray()
+
+        def ready() -> bool:
+            said.extend(output.read(1 << 16) or b"")
+            return b"ready" in said
+
+        wait_until(ready)  # whoever starts them says so, is not in the cgroup, and is silent from then on
+        assert len(cgroup.pids()) == 2
         cgroup.freeze(on=True)
         while output.read(1 << 16):
             pass
