@@ -120,6 +120,7 @@ class Keeper:
 
     def _spawn(self) -> None:
         if self._failures:
+            # One that fails at its start must not burn the machine; what comes meanwhile waits in our sockets.
             time.sleep(BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._unsent.clear()  # it begins with all codes

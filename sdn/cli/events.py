@@ -61,7 +61,7 @@ def _followed(args: argparse.Namespace) -> Iterator[Event]:
                 raise
             if away_since_s == now_s:
                 print(f"hawse: {error.message}; waiting for it", file=sys.stderr)
-            time.sleep(RETRY_S)
+            time.sleep(RETRY_S)  # nobody tells when the controller is back
 
 
 def _line(event: Event) -> str:

@@ -96,7 +96,7 @@ class Patience:
             print(f"hawse: {error.message}; waiting for it", file=sys.stderr)
         elif now_s - self._away_since_s > self._away_max_s:
             raise error
-        time.sleep(RETRY_S)
+        time.sleep(RETRY_S)  # nobody tells when the runtime is back
 
     def regain(self) -> None:
         """It answered."""
