@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.description = "Wire this host's containers as the controller decides."
     add_arguments(parser)
-    parser.add_argument("--config", metavar="FILE", default=None, help="the host's identity (default: RUN/agent.json)")
+    parser.add_argument("--config", metavar="FILE", default=None, help="who this host is (default: STATE/agent.json)")
     parser.add_argument("--datapath", choices=DATAPATHS, default="bridge", help="what is programmed")
     parser.add_argument(
         "--settle-ms", metavar="N", type=int, default=20, help="how long an attachment waits for other hosts (0: not)"

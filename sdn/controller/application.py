@@ -13,6 +13,7 @@ from aiohttp import web
 from sdn.controller.call import BODY_BYTES_MAX, actor_of, parse_call, too_large
 from sdn.controller.edge import Edge
 from sdn.controller.metrics import gauges_of
+from sdn.controller.principal import Principal, Role
 from sdn.controller.problem import CONTENT_TYPE, RefusedError, internal_error, problem_document, status_of
 from sdn.controller.route import Reply, Route, all_routes
 from sdn.controller.stream_endpoint import serve_stream
@@ -60,7 +61,7 @@ def _application(edge: Edge) -> web.Application:
 
 def _endpoint(edge: Edge, route: Route) -> Handler:
     async def endpoint(request: web.Request) -> web.StreamResponse:
-        call = await parse_call(edge, route, request)
+        call = await parse_call(edge, route, request, Principal(actor_of(request), Role.ADMIN))
         reply = await route.handler(call)
         if isinstance(reply, web.StreamResponse):
             return reply

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from sdn.controller.edge import Edge
+from sdn.controller.principal import Principal
 from sdn.controller.problem import RefusedError
 from sdn.controller.query import Query
 from sdn.controller.route import Call, Route
@@ -26,7 +27,7 @@ BODY_TIMEOUT_S = 10.0
 SPECIFICATION_HINT = "GET /openapi.json describes what is accepted"
 
 
-async def parse_call(edge: Edge, route: Route, request: web.Request) -> Call:
+async def parse_call(edge: Edge, route: Route, request: web.Request, principal: Principal) -> Call:
     """The request, checked. Raises: INVALID (query, headers, body), with a status of its own where HTTP has one."""
     query = Query(request.query.items(), route.query)
     if_match = _if_match(route, request)
@@ -38,7 +39,7 @@ async def parse_call(edge: Edge, route: Route, request: web.Request) -> Call:
         body=_decode_body(route, request, raw) if route.body is not None else None,
         reference=request.match_info.get("reference", ""),
         if_match=if_match,
-        actor=actor_of(request),
+        principal=principal,
     )
 
 

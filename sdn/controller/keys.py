@@ -14,11 +14,24 @@ cursor/vni                                               -> the VNI that was tak
 
 from __future__ import annotations
 
+from sdn.controller.principal import Role
 from sdn.model.ids import EndpointId, HostId, NetworkId, TenantId
 from sdn.model.resources import Value
+from sdn.model.token import TokenKind
 
 VNI_CURSOR = "cursor/vni"
-LOADED = ("tenant/", "network/", "host/", "endpoint/", "vni/", "subnets/", "credential/", "forget/", "cursor/")
+LOADED = (
+    "tenant/",
+    "network/",
+    "host/",
+    "endpoint/",
+    "vni/",
+    "subnets/",
+    "credential/",
+    "forget/",
+    "token/",
+    "cursor/",
+)
 """What the decoded copy is made of; the other keys are indexes that say nothing new."""
 
 
@@ -33,6 +46,27 @@ class VniRecord(Value, frozen=True, kw_only=True):
     network: NetworkId
     hosts: tuple[HostId, ...] = ()
     removed: bool = False
+
+
+class TokenRecord(Value, frozen=True, kw_only=True):
+    """What is kept of a token: all but its secret. Times are seconds since the epoch, 0: never.
+
+    A join token is used once (`used_by`: the host's name then); a user token has a role, and a `tenant` where the role
+    is tenant's. What can be used no more is kept for a while, so that who tries is told why.
+    """
+
+    id: str
+    kind: TokenKind
+    name: str = ""
+    role: Role = Role.ADMIN
+    tenant: TenantId | None = None
+    secret_sha256: bytes
+    created_s: float
+    created_by: str
+    expires_s: float = 0.0
+    used_s: float = 0.0
+    used_by: str = ""
+    revoked_s: float = 0.0
 
 
 def tenant(id_: TenantId) -> str:
@@ -108,3 +142,8 @@ def credential(host_id: HostId) -> str:
 def forget(host_id: HostId) -> str:
     """`forget/HOST`."""
     return f"forget/{host_id}"
+
+
+def token(id_: str) -> str:
+    """`token/ID`."""
+    return f"token/{id_}"

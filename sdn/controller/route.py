@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sdn.controller import rest
 from sdn.controller.core import Core
 from sdn.controller.edge import Edge
+from sdn.controller.principal import Access, Principal
 from sdn.controller.query import Parameter, Query
 from sdn.model.ids import Revision
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class Call:
     """One request, checked. `body` is of the route's body type; `reference` is what the path names ("" if nothing).
 
-    `actor` is who asks, for the audit. `if_match` is the revision that the resource must have.
+    `principal` is who asks. `if_match` is the revision that the resource must have.
     """
 
     edge: Edge
@@ -31,7 +32,12 @@ class Call:
     body: Any
     reference: str
     if_match: Revision | None
-    actor: str
+    principal: Principal
+
+    @property
+    def actor(self) -> str:
+        """Who asks, for the audit."""
+        return self.principal.actor
 
     @property
     def core(self) -> Core:
@@ -57,6 +63,7 @@ class Route:
     """One method of one path. `reply` None: no content, or (with `media`) something that is not JSON.
 
     `statuses` are the successful ones; every route may answer with a problem document. `conditional`: takes If-Match.
+    `access`: who may call it.
     """
 
     method: str
@@ -68,6 +75,7 @@ class Route:
     query: tuple[Parameter, ...] = ()
     statuses: tuple[int, ...] = (200,)
     conditional: bool = False
+    access: Access = Access.ADMIN
     media: str = "application/json"
 
 

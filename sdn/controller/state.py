@@ -23,6 +23,7 @@ _network = msgspec.msgpack.Decoder(Network).decode
 _host = msgspec.msgpack.Decoder(Host).decode
 _endpoint = msgspec.msgpack.Decoder(Endpoint).decode
 _vni = msgspec.msgpack.Decoder(keys.VniRecord).decode
+_token = msgspec.msgpack.Decoder(keys.TokenRecord).decode
 _number = msgspec.msgpack.Decoder(int).decode
 
 K = TypeVar("K")
@@ -44,6 +45,7 @@ class State:
         self.vni_cursor = 0
         self.credentials: dict[HostId, bytes] = {}
         self.forgetting: set[HostId] = set()
+        self.tokens: dict[str, keys.TokenRecord] = {}
         self.addresses = AddressBook()
         self.names = Names()
         self.held: set[int] = set()
@@ -106,6 +108,8 @@ class State:
                 self.credentials[HostId(rest)] = value
             case "forget":
                 self.forgetting.add(HostId(rest))
+            case "token":
+                self.tokens[rest] = _token(value)
             case "cursor":
                 self.vni_cursor = _number(value)
             case "subnets":
@@ -136,13 +140,20 @@ class State:
             case "vni":
                 self.vnis.pop(int(rest), None)
                 self.held.discard(int(rest))
+            case "credential" | "forget" | "token":
+                self._delete_access(kind, rest)
+            case _:
+                return
+        self._revisions.get(kind, {}).pop(rest, None)
+
+    def _delete_access(self, kind: str, rest: str) -> None:
+        match kind:
             case "credential":
                 self.credentials.pop(HostId(rest), None)
             case "forget":
                 self.forgetting.discard(HostId(rest))
-            case _:
-                return
-        self._revisions.get(kind, {}).pop(rest, None)
+            case "token":
+                self.tokens.pop(rest, None)
 
     def _put_tenant(self, tenant: Tenant) -> None:
         self.tenants[tenant.id] = tenant
@@ -202,7 +213,7 @@ class State:
     def revision_of(self, kind: str, id_: str) -> Revision:
         """The revision at which a resource was last modified; 0: it is not there.
 
-        `kind`: tenant, network, host, endpoint, vni, subnets, credential, forget.
+        `kind`: tenant, network, host, endpoint, vni, subnets, credential, forget, token.
         """
         return self._revisions.get(kind, {}).get(id_, Revision(0))
 

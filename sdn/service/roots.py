@@ -68,8 +68,18 @@ class Root(NamedTuple):
 
     @property
     def agent_file(self) -> Path:
-        """The agent's configuration."""
-        return self.run / "agent.json"
+        """The agent's configuration: who this host is (mode 0600)."""
+        return self.state / "agent.json"
+
+    @property
+    def machine_file(self) -> Path:
+        """Which daemons this machine runs, and how."""
+        return self.state / "machine.json"
+
+    @property
+    def logs(self) -> Path:
+        """The logs of daemons that run detached."""
+        return self.state / "log"
 
     @property
     def controller_file(self) -> Path:

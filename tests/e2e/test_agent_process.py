@@ -23,6 +23,7 @@ from plugin.kernel.netlink import NetlinkSocket
 from sdn.client.client import Client
 from sdn.model.errors import HawseError, Kind
 from sdn.service.contract_client import request
+from sdn.service.roots import find_root
 from tests.packet.lab import eventually
 from tests.packet.namespaces import TestNamespace
 
@@ -126,7 +127,9 @@ def scene() -> Iterator[Scene]:
         client = Client(f"unix:{root / 'c' / 'controller.sock'}")
         client.post("/v1/hosts", {"name": "h1"})
         credential = client.post("/v1/hosts/h1/credential").body
-        (root / "h" / "agent.json").write_text(json.dumps(credential))
+        identity = find_root(str(root / "h")).agent_file
+        identity.parent.mkdir(mode=0o700)
+        identity.write_text(json.dumps(credential))
         client.post("/v1/networks", {"name": "web", "subnets": [{"prefix": "10.1.0.0/24"}]})
         yield Scene(root, here, tuple(containers), client)
 
@@ -247,7 +250,7 @@ def test_changes_of_the_underlay_are_one_report_each(scene: Scene) -> None:
 
 
 def test_an_agent_without_a_controller_serves_and_says_so(scene: Scene) -> None:
-    configuration = scene.root / "h" / "agent.json"
+    configuration = find_root(str(scene.root / "h")).agent_file
     told = json.loads(configuration.read_text())
     configuration.write_text(json.dumps(told | {"controllers": [f"https://{CONTROLLER}:9"]}))
     with daemon(scene.here, "agent", scene.root / "h") as process:

@@ -371,7 +371,8 @@ def agent_root(tmp_path: Path) -> Path:
         "controllers": ["https://127.0.0.1:1"], "fingerprint": "0" * 64,
         "host": "01m82anbrsfmazdv9tm7sp54d2", "name": "h", "secret": "s",
     }  # fmt: skip
-    (tmp_path / "agent.json").write_text(json.dumps(identity))
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "agent.json").write_text(json.dumps(identity))
     return tmp_path
 
 
@@ -401,7 +402,8 @@ def test_an_agent_says_what_the_machine_cannot(prefix: list[str], says: str, age
     assert len(complaint) == 1
     assert says in complaint[0]
     assert "Traceback" not in done.stderr
-    assert sorted(path.name for path in agent_root.iterdir()) == ["agent.json", "state"]
+    assert [path.name for path in agent_root.iterdir()] == ["state"]
+    assert [path.name for path in (agent_root / "state").iterdir()] == ["agent.json"]
 
 
 @pytest.mark.parametrize("daemon", ["agent", "controller"])
@@ -419,7 +421,7 @@ def test_a_daemon_whose_files_cannot_be(daemon: str, tmp_path: Path) -> None:
 def test_an_agent_without_or_with_a_broken_identity(tmp_path: Path) -> None:
     assert "agent.json: No such file" in agent_complaint(tmp_path, Exit.NOT_FOUND)
     for text, says in (("{", "not the agent's configuration"), ('{"controllers": []}', "missing required field")):
-        (tmp_path / "agent.json").write_text(text)
+        (tmp_path / "state" / "agent.json").write_text(text)
         assert says in agent_complaint(tmp_path, Exit.INVALID)
 
 
