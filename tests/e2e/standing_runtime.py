@@ -103,6 +103,15 @@ class Runtime:
         return self.ids(), sorted(path.name for path in (self.root / "state" / "containers").glob("*"))
 
     @contextlib.contextmanager
+    def tidied(self) -> Iterator[None]:
+        """No test leaves a container to the next; one that does fails for it."""
+        yield
+        left = self.left()
+        for identity in left[0]:
+            self.run("rm", "-f", identity)
+        assert left == ([], [])
+
+    @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
         """No container comes or goes inside."""
         before = self.left()

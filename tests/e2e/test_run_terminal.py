@@ -35,12 +35,8 @@ def runtime() -> Iterator[Runtime]:
 
 @pytest.fixture(autouse=True)
 def tidy(runtime: Runtime) -> Iterator[None]:
-    """No test leaves a container to the next."""
-    yield
-    left = runtime.left()
-    for identity in left[0]:
-        runtime.run("rm", "-f", identity)
-    assert left == ([], [])
+    with runtime.tidied():
+        yield
 
 
 class Screen:
