@@ -33,6 +33,7 @@ KINDS: dict[int, Kind] = {
     414: Kind.INVALID,
     415: Kind.INVALID,
     426: Kind.INVALID,
+    429: Kind.UNAVAILABLE,
     431: Kind.INVALID,
     503: Kind.UNAVAILABLE,
 }
