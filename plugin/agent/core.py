@@ -18,7 +18,7 @@ from sdn.model.errors import HawseError, invalid, unavailable
 from sdn.model.ids import EndpointId, HostId
 from sdn.model.resources import Datapath as DatapathName
 from sdn.model.resources import Endpoint
-from sdn.model.stream import Delta, Drop, Facts, Hello, Query, Report, Sync, Welcome
+from sdn.model.stream import Delta, Drop, Facts, Hello, ProbeOrder, Query, Report, Sync, Welcome
 from sdn.reconcile.datapath import Datapath
 from sdn.reconcile.loop import Offload, Reconciler
 from sdn.service.log import get_logger
@@ -52,16 +52,20 @@ class AgentCore:
         random: Callable[[], float],
         settle_ms: int = SETTLE_MS,
         offload: Offload = asyncio.to_thread,
+        answer_probes: Callable[[ProbeOrder], None] | None = None,
     ) -> None:
         self._identity = identity
         self._facts = facts
         self._datapath = datapath
         self._offload = offload
+        self._answer_probes = answer_probes
         self._clock = clock
         self._log = get_logger("agent")
         self._gone: list[Endpoint] = []
         self._releasing: set[asyncio.Task[None]] = set()
         self._met = asyncio.Event()
+        self.name = ""
+        """As the controller calls this host; empty until it has been met."""
         self.session = Session(dial, self, clock, random)
         self.wiring = Wiring(
             identity.host,
@@ -74,6 +78,16 @@ class AgentCore:
         )
         self.releases = Releases(self.session, journal, clock)
         self.attachments = Attachments(self.wiring, self.session, self.releases, datapath, namespaces, clock, settle_ms)
+
+    @property
+    def identity(self) -> Identity:
+        """Who this host is."""
+        return self._identity
+
+    @property
+    def facts(self) -> HostFacts:
+        """What this host knows of its underlay, as of the last change."""
+        return self._facts
 
     async def start(self) -> None:
         """Read what is there. Nothing is written before the controller has spoken."""
@@ -135,6 +149,7 @@ class AgentCore:
 
     def welcomed(self, welcome: Welcome) -> None:
         """Undelivered releases go first, so that no attachment meets what it replaces."""
+        self.name = welcome.name
         self.wiring.world.begin(welcome.resumed)
         self.releases.replay()
 
@@ -157,6 +172,9 @@ class AgentCore:
                 return [dataclasses.asdict(count) for count in counts]
             case "version":
                 return self._identity.version
+            case "probe" if query.probe is not None and self._answer_probes is not None:
+                self._answer_probes(query.probe)
+                return None
             case other:
                 raise invalid(f"this agent does not know the question {other!r}", "ask for `drops` or `version`")
 

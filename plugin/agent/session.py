@@ -25,6 +25,7 @@ from sdn.model.stream import (
     Drop,
     Failed,
     Hello,
+    Peers,
     Problem,
     Query,
     Refused,
@@ -260,7 +261,7 @@ class Session:
                 if due:
                     self.report()
                 self._peer.met()
-            case Attached() | Detached() | Failed():
+            case Attached() | Detached() | Failed() | Peers():
                 self._reply(message)
             case Settled():
                 pending = self._pending.pop(message.request, None)
@@ -277,7 +278,7 @@ class Session:
             case _:
                 assert_never(message)
 
-    def _reply(self, message: Attached | Detached | Failed) -> None:
+    def _reply(self, message: Attached | Detached | Failed | Peers) -> None:
         # An attachment's Settled is still to come.
         attached = isinstance(message, Attached)
         pending = self._pending.get(message.request) if attached else self._pending.pop(message.request, None)

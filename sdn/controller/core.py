@@ -56,7 +56,7 @@ class Core:
         self._ledger = Ledger(store, state)
         self._events = EventLog(store, clock)
         self._fleet = Fleet(self._ledger, self._events, options.resume_changes)
-        self._desk = AgentDesk(self._ledger, self._fleet, self._events, ids, options.settle_s)
+        self._desk = AgentDesk(self._ledger, self._fleet, self._events, ids, options.settle_s, random_bits)
         self._numbers = itertools.count(1)
         self._open: dict[HostStream, None] = {}
         """In the order in which they came, so that the same requests have the same effects in the same order."""

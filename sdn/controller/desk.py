@@ -11,6 +11,7 @@ from sdn.controller.plan_endpoints import Attachment, attach
 from sdn.controller.plan_hosts import facts, hello
 from sdn.controller.plan_networks import release_vnis
 from sdn.controller.plan_release import release_chunk
+from sdn.controller.probing import Probing
 from sdn.controller.session import HostStream, Phase
 from sdn.controller.state import State
 from sdn.model.address import parse_address
@@ -24,6 +25,7 @@ from sdn.model.stream import (
     DetachRequest,
     Facts,
     Hello,
+    PeersRequest,
     Report,
     Settled,
     Welcome,
@@ -40,12 +42,14 @@ class AgentDesk:
         events: EventLog,
         ids: Callable[[], str],
         settle_s: float,
+        random_bits: Callable[[int], int],
     ) -> None:
         self._ledger = ledger
         self._fleet = fleet
         self._events = events
         self._ids = ids
         self._settle_s = settle_s
+        self._probing = Probing(ledger, fleet, random_bits)
 
     # --- sessions ---
 
@@ -173,6 +177,10 @@ class AgentDesk:
                 lambda state: release_chunk(state, mine(state), message.reason or "detached", actor), actor
             )
         stream.reply(Detached(request=message.request, revision=revision))
+
+    async def peers(self, stream: HostStream, message: PeersRequest) -> None:
+        """Have other hosts answer this one's probes."""
+        self._probing.begin(stream, self._host(stream.host), message)
 
     async def report(self, stream: HostStream, message: Report) -> None:
         """How far the host is; it may be the one that a removed network's VNI was held back for."""

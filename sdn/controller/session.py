@@ -23,6 +23,8 @@ from sdn.model.stream import (
     Facts,
     Failed,
     Hello,
+    PeersRequest,
+    ProbeOrder,
     Problem,
     Query,
     Refused,
@@ -46,6 +48,9 @@ class Desk(Protocol):
 
     async def detach(self, stream: HostStream, message: DetachRequest) -> None:
         """Release endpoints and answer."""
+
+    async def peers(self, stream: HostStream, message: PeersRequest) -> None:
+        """Have other hosts answer this one's probes; the reply comes later."""
 
     async def report(self, stream: HostStream, message: Report) -> None:
         """How far the host is."""
@@ -152,13 +157,13 @@ class HostStream:
         self.box.reply(encode_msgpack(Refused(problem=problem_of(error))))
         self._end()
 
-    async def query(self, what: str, timeout_s: float) -> Any:
+    async def query(self, what: str, timeout_s: float, probe: ProbeOrder | None = None) -> Any:
         """Ask the agent. Raises: UNAVAILABLE; what the agent answered with."""
         self._query += 1
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queries[self._query] = answer
         number = self._query
-        self.reply(Query(request=number, what=what))
+        self.reply(Query(request=number, what=what, probe=probe))
         try:
             return await asyncio.wait_for(answer, timeout_s)
         except TimeoutError:
@@ -188,7 +193,7 @@ class HostStream:
                 session=self.session,
             )
         match message:
-            case AttachRequest() | DetachRequest():
+            case AttachRequest() | DetachRequest() | PeersRequest():
                 await self._request(message)
             case Report():
                 await self._desk.report(self, message)
@@ -197,12 +202,17 @@ class HostStream:
             case _:
                 assert_never(message)
 
-    async def _request(self, message: AttachRequest | DetachRequest) -> None:
+    async def _request(self, message: AttachRequest | DetachRequest | PeersRequest) -> None:
         try:
-            if isinstance(message, AttachRequest):
-                await self._desk.attach(self, message)
-            else:
-                await self._desk.detach(self, message)
+            match message:
+                case AttachRequest():
+                    await self._desk.attach(self, message)
+                case DetachRequest():
+                    await self._desk.detach(self, message)
+                case PeersRequest():
+                    await self._desk.peers(self, message)
+                case _:
+                    assert_never(message)
         except HawseError as error:
             self.reply(Failed(request=message.request, problem=problem_of(error)))
 

@@ -14,6 +14,7 @@ from typing import Any
 from sdn.model.codec import Decoder
 from sdn.model.errors import HawseError, Kind
 from sdn.model.resources import Value
+from sdn.model.stream import Peer
 
 MESSAGE_BYTES_MAX = 1 << 20
 
@@ -86,7 +87,18 @@ class StatusRequest(Value, frozen=True, kw_only=True, tag_field="verb", tag="STA
     scope: str = ""
 
 
-Request = AddRequest | DelRequest | CheckRequest | GcRequest | StatusRequest
+class ExamineRequest(Value, frozen=True, kw_only=True, tag_field="verb", tag="EXAMINE"):
+    """Tell how this host is, for `hawse doctor`. Answered though the controller is away.
+
+    With `probe` the other hosts (`hosts`: those only, by name) are made to answer probes for some seconds.
+    """
+
+    client: str
+    probe: bool = False
+    hosts: tuple[str, ...] = ()
+
+
+Request = AddRequest | DelRequest | CheckRequest | GcRequest | StatusRequest | ExamineRequest
 request_decoder: Decoder[Request] = Decoder(Request, "a request of the attach contract")
 
 
@@ -112,6 +124,53 @@ class DelResult(Value, frozen=True, kw_only=True):
     endpoint: str = ""
     ifname: str = ""
     addresses: tuple[str, ...] = ()
+
+
+class NetworkHere(Value, frozen=True, kw_only=True):
+    """A network that this host is a member of. `name`: `tenant/name`; `peers`: names of the other members."""
+
+    name: str
+    vni: int
+    mtu_bytes: int
+    endpoints: int
+    peers: tuple[str, ...] = ()
+
+
+class Probed(Value, frozen=True, kw_only=True):
+    """The hosts that answer probes now (see stream.Peer), and what a probe has to carry (hex)."""
+
+    cookie: str
+    peers: tuple[Peer, ...]
+    omitted: int = 0
+
+
+class ExamineResult(Value, frozen=True, kw_only=True):
+    """This host as its agent knows it.
+
+    `namespace`: the cookie of the network namespace it runs in. `away`: why the controller is not there (empty: it
+    is). `failures`: unit -> sentence. `endpoints`: of all networks here, wherever they are. `probed`: absent where it
+    was not asked for, or where `probe_problem` says why it could not be.
+    """
+
+    host: str
+    name: str
+    version: str
+    pid: int
+    namespace: int
+    controllers: tuple[str, ...]
+    fingerprint: str
+    away: str
+    away_hint: str = ""
+    session: int
+    revision: int
+    vtep4: str | None
+    vtep6: str | None
+    mtu_bytes: int
+    endpoints: int
+    networks: tuple[NetworkHere, ...] = ()
+    failures: dict[str, str] = {}
+    probed: Probed | None = None
+    probe_problem: str = ""
 
 
 class ContractError(Value, frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
 """The stream: one ordered conversation between an agent and the controller, msgpack messages on a WebSocket.
 
 Down come `Delta`, `Drop` and `Sync` (the state), `Query`, and the replies to the agent's requests; up go `Hello`,
-`AttachRequest`, `DetachRequest`, `Report`, `Facts` and `Answer`. The order is the promise: whatever a reply depends on
-has arrived before the reply.
+`AttachRequest`, `DetachRequest`, `PeersRequest`, `Report`, `Facts` and `Answer`. The order is the promise: whatever a
+reply depends on has arrived before the reply.
 
 A topic's walk. `Delta(previous=0)` begins it anew: what the agent had of it is void. A later delta's `previous` is the
 revision that the agent has of the topic (equal to `revision` for a further chunk of a snapshot). `Sync(R)` ends a
@@ -88,6 +88,17 @@ class DetachRequest(Value, frozen=True, kw_only=True, tag="detach"):
     request: int
     endpoints: tuple[EndpointId, ...]
     reason: str = ""
+
+
+class PeersRequest(Value, frozen=True, kw_only=True, tag="peers-request"):
+    """Have other connected hosts answer this one's probes for some seconds. Answered by Peers or Failed.
+
+    `names`: these hosts only; empty: those that share a network with this one, then others, by name.
+    """
+
+    session: int
+    request: int
+    names: tuple[str, ...] = ()
 
 
 class Report(Value, frozen=True, kw_only=True, tag="report"):
@@ -186,15 +197,47 @@ class Failed(Value, frozen=True, kw_only=True, tag="failed"):
     problem: Problem
 
 
+class Peer(Value, frozen=True, kw_only=True):
+    """Another host, as a probe needs it. `problem`: why it does not answer probes; empty: it does."""
+
+    name: str
+    vtep4: str | None = None
+    vtep6: str | None = None
+    mtu_bytes: int = 0
+    version: str = ""
+    problem: str = ""
+
+
+class Peers(Value, frozen=True, kw_only=True, tag="peers"):
+    """The hosts that were asked, by name; they answer probes that carry the `cookie` (16 bytes).
+
+    `omitted`: how many connected hosts were not asked, for there are too many.
+    """
+
+    request: int
+    cookie: bytes
+    peers: tuple[Peer, ...]
+    omitted: int = 0
+
+
+class ProbeOrder(Value, frozen=True, kw_only=True):
+    """Answer probes that carry the cookie and come from one of these addresses (the asker's VTEPs), for a while."""
+
+    cookie: bytes
+    sources: tuple[str, ...]
+    seconds: float
+
+
 class Query(Value, frozen=True, kw_only=True, tag="query"):
-    """The controller asks the agent: `what` is `drops` (see reconcile.datapath) or `version`."""
+    """The controller asks the agent: `what` is `drops` (see reconcile.datapath), `version` or `probe` (an order)."""
 
     request: int
     what: str
+    probe: ProbeOrder | None = None
 
 
-Up = Hello | Facts | AttachRequest | DetachRequest | Report | Answer
-Down = Welcome | Refused | Delta | Drop | Sync | Attached | Settled | Detached | Failed | Query
+Up = Hello | Facts | AttachRequest | DetachRequest | PeersRequest | Report | Answer
+Down = Welcome | Refused | Delta | Drop | Sync | Attached | Settled | Detached | Failed | Peers | Query
 
 up_decoder: Decoder[Up] = Decoder(Up, "a message of an agent")
 down_decoder: Decoder[Down] = Decoder(Down, "a message of the controller")

@@ -14,14 +14,17 @@ from sdn.model.contract import (
     CheckRequest,
     DelRequest,
     DelResult,
+    ExamineRequest,
+    ExamineResult,
     GcRequest,
-    Request,
     StatusRequest,
     contract_error,
     request_decoder,
 )
-from sdn.model.errors import HawseError
+from sdn.model.errors import HawseError, invalid
 from sdn.service.contract_server import error_reply, result_reply
+
+AttachmentVerb = AddRequest | DelRequest | CheckRequest | GcRequest | StatusRequest
 
 
 class ContractService(Protocol):
@@ -43,12 +46,24 @@ class ContractService(Protocol):
         """Raises: UNAVAILABLE when ADD cannot be served."""
 
 
-def contract_handler(service: ContractService) -> Callable[[bytes, int | None], Awaitable[bytes]]:
+Examine = Callable[[ExamineRequest], Awaitable[ExamineResult]]
+"""Who answers EXAMINE. Raises: HawseError."""
+
+
+async def _no_examination(_: ExamineRequest) -> ExamineResult:
+    raise invalid("EXAMINE is not served here", "ask the agent of a host")
+
+
+def contract_handler(
+    service: ContractService, examine: Examine = _no_examination
+) -> Callable[[bytes, int | None], Awaitable[bytes]]:
     """A server's handler that speaks the attach contract."""
 
     async def handle(payload: bytes, fd: int | None) -> bytes:
         request = request_decoder.json(payload)
         try:
+            if isinstance(request, ExamineRequest):
+                return result_reply(await examine(request))
             return result_reply(await _dispatch(service, request, fd))
         except HawseError as error:
             if isinstance(request, StatusRequest):  # CNI 1.1: the plugin is not available
@@ -62,7 +77,7 @@ def _with_code(error: HawseError, code: int) -> Any:
     return msgspec.structs.replace(contract_error(error), code=code)
 
 
-async def _dispatch(service: ContractService, request: Request, fd: int | None) -> Any:
+async def _dispatch(service: ContractService, request: AttachmentVerb, fd: int | None) -> Any:
     match request:
         case AddRequest():
             return await service.add(request, fd)
