@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from sdn.controller import plan_hosts, plan_networks, plan_tenants
+from sdn.controller.admission import Admission
 from sdn.controller.desk import AgentDesk
 from sdn.controller.events import Event, EventLog
 from sdn.controller.fleet import Fleet
@@ -22,7 +23,7 @@ from sdn.controller.ledger import Ledger, load_state
 from sdn.controller.options import Options
 from sdn.controller.plan import Plan
 from sdn.controller.plan_release import release_chunk
-from sdn.controller.references import DEFAULT_TENANT, split_reference
+from sdn.controller.references import DEFAULT_TENANT
 from sdn.controller.session import HostStream
 from sdn.controller.specs import NetworkSpec, SubnetSpec, TenantSpec
 from sdn.controller.state import State, SubnetUsage
@@ -39,7 +40,10 @@ SECRET_BITS = 256
 
 
 class Core:
-    """One per controller process. Every method raises HawseError only; references are names, `tenant/name` or ids."""
+    """One per controller process. Every method raises HawseError only; references are names, `tenant/name` or ids.
+
+    `within` confines what a request's references may mean to one tenant; None: to nothing.
+    """
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Core:
         self._ids = ids = IdSource(clock, random_bits)
         self._options = options
         self._ledger = Ledger(store, state)
+        self.admission = Admission(self._ledger, clock, random_bits)
         self._events = EventLog(store, clock)
         self._fleet = Fleet(self._ledger, self._events, options.resume_changes)
         self._desk = AgentDesk(self._ledger, self._fleet, self._events, ids, options.settle_s, random_bits)
@@ -143,10 +148,13 @@ class Core:
         )
 
     async def delete_tenant(self, reference: str, actor: str) -> tuple[Tenant | None, Revision]:
-        """Absent is fine (None). Raises: CONFLICT while it has networks, and for tenant `default`."""
-        return await self._delete(
+        """Absent is fine (None); its tokens end. Raises: CONFLICT while it has networks, and for tenant `default`."""
+        tenant, revision = await self._delete(
             lambda state: plan_tenants.delete_tenant(state, state.resolve_tenant(reference), actor), actor
         )
+        if tenant is not None:
+            self.admission.tenant_removed(tenant.id)
+        return tenant, revision
 
     async def _delete(self, planner: Callable[[State], Plan[T]], actor: str) -> tuple[T | None, Revision]:
         try:
@@ -158,17 +166,25 @@ class Core:
 
     # --- networks ---
 
-    async def create_network(self, spec: NetworkSpec, actor: str) -> tuple[Network, Revision]:
+    async def create_network(
+        self, spec: NetworkSpec, actor: str, within: TenantId | None = None
+    ) -> tuple[Network, Revision]:
         """Raises: INVALID; NOT_FOUND (tenant); CONFLICT (name, overlap); EXHAUSTED (pools, VNIs)."""
         id_ = NetworkId(self._ids())
-        return await self._write(lambda state: self._create_network(state, spec, id_, actor), actor)
 
-    def _create_network(self, state: State, spec: NetworkSpec, id_: NetworkId, actor: str) -> Plan[Network]:
-        tenant = state.resolve_tenant(spec.tenant or DEFAULT_TENANT)
-        return plan_networks.create_network(state, spec, tenant, id_, self._options, actor)
+        def plan(state: State) -> Plan[Network]:
+            tenant = state.resolve_tenant(spec.tenant or within or DEFAULT_TENANT, within)
+            return plan_networks.create_network(state, spec, tenant, id_, self._options, actor)
+
+        return await self._write(plan, actor)
 
     async def put_network(
-        self, reference: str, spec: NetworkSpec, if_match: Revision | None, actor: str
+        self,
+        reference: str,
+        spec: NetworkSpec,
+        if_match: Revision | None,
+        actor: str,
+        within: TenantId | None = None,
     ) -> tuple[Network, Revision, bool]:
         """Make it so: (network, its revision, whether it was created).
 
@@ -178,28 +194,35 @@ class Core:
         id_ = NetworkId(self._ids())
 
         def plan(state: State) -> Plan[Network]:
-            found = _network_or_none(state, reference)
-            if found is None:
+            found = state.resolve_network(reference, within) if is_id(reference) else None  # no name looks like an id
+            owner, name = (found.tenant, found.name) if found else state.names.split(reference, state.tenants, within)
+            tenant = state.resolve_tenant(owner, within)
+            id_there = state.names.networks.get((owner, name))
+            if id_there is None:
                 _check_absent("network", reference, if_match)
-                tenant, name = split_reference(reference)
-                _check_names(state, spec, tenant, name)
-                return self._create_network(state, msgspec.structs.replace(spec, tenant=tenant, name=name), id_, actor)
-            _check_names(state, spec, found.tenant, found.name)
-            return plan_networks.put_network(state, found, spec, if_match, actor)
+            _check_names(state, spec, tenant, name, within)
+            if id_there is None:
+                named = msgspec.structs.replace(spec, name=name)
+                return plan_networks.create_network(state, named, tenant, id_, self._options, actor)
+            return plan_networks.put_network(state, state.networks[id_there], spec, if_match, actor)
 
         network, revision = await self._write(plan, actor)
         return network, revision, network.id == id_
 
-    async def add_subnet(self, reference: str, spec: SubnetSpec, actor: str) -> tuple[Network, Revision]:
+    async def add_subnet(
+        self, reference: str, spec: SubnetSpec, actor: str, within: TenantId | None = None
+    ) -> tuple[Network, Revision]:
         """Add a subnet to a live network; its endpoints keep their addresses. The same again is fine."""
         return await self._write(
-            lambda state: plan_networks.add_subnet(state, state.resolve_network(reference), spec, actor), actor
+            lambda state: plan_networks.add_subnet(state, state.resolve_network(reference, within), spec, actor), actor
         )
 
-    async def delete_network(self, reference: str, actor: str) -> tuple[Network | None, Revision]:
+    async def delete_network(
+        self, reference: str, actor: str, within: TenantId | None = None
+    ) -> tuple[Network | None, Revision]:
         """Absent is fine (None). Raises: CONFLICT while it has endpoints, naming them."""
         return await self._delete(
-            lambda state: plan_networks.delete_network(state, state.resolve_network(reference), actor), actor
+            lambda state: plan_networks.delete_network(state, state.resolve_network(reference, within), actor), actor
         )
 
     def usage(self, network: Network) -> list[SubnetUsage]:
@@ -253,11 +276,13 @@ class Core:
             raise denied("this is not the secret of a known host", "mint a credential for the host and give it that")
         return self.state.hosts[host]
 
-    async def delete_endpoint(self, reference: str, actor: str) -> tuple[Endpoint | None, Revision]:
+    async def delete_endpoint(
+        self, reference: str, actor: str, within: TenantId | None = None
+    ) -> tuple[Endpoint | None, Revision]:
         """Forced release. Absent is fine (None)."""
 
         def plan(state: State) -> Plan[Endpoint]:
-            endpoint = state.resolve_endpoint(reference)
+            endpoint = state.resolve_endpoint(reference, within)
             released = release_chunk(state, [endpoint], f"removed by {actor}", actor)
             return Plan(endpoint, released.transaction, released.happened)
 
@@ -290,22 +315,24 @@ class Core:
         """Every host, by name: connected, the revision it has attempted, its failures."""
         return self._fleet.status()
 
-    async def wait_settled(self, revision: Revision, timeout_s: float) -> list[HostState]:
+    async def wait_settled(
+        self, revision: Revision, timeout_s: float, within: TenantId | None = None
+    ) -> list[HostState]:
         """Wait until every host concerned by `revision` has attempted it, or the time is up; the table of them.
 
-        `settled` is: every state is `applied` or `failed`.
+        `settled` is: every state is `applied` or `failed`. `within`: only what of the revision concerns that tenant.
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             ring = self._fleet.progressed.next
-            table = self._fleet.table(revision)
+            table = self._fleet.table(revision, within)
             left_s = deadline - asyncio.get_running_loop().time()
             if self._closed or left_s <= 0 or all(host.state in (Step.APPLIED, Step.FAILED) for host in table):
                 return table
             try:
                 await asyncio.wait_for(ring.wait(), left_s)
             except TimeoutError:
-                return self._fleet.table(revision)
+                return self._fleet.table(revision, within)
 
     def events(self, since: Revision, number: int = -1, follow: bool = True) -> AsyncIterator[Event]:
         """Events after (since, number), oldest first, then, with `follow`, what happens, until `close`.
@@ -316,21 +343,12 @@ class Core:
         return self._events.follow(since, number, follow)
 
 
-def _network_or_none(state: State, reference: str) -> Network | None:
-    """Raises: NOT_FOUND, of its tenant or of an id: neither can be created under this name."""
-    if is_id(reference):
-        return state.resolve_network(reference)
-    tenant, name = split_reference(reference)
-    found = state.names.networks.get((state.resolve_tenant(tenant).id, name))
-    return None if found is None else state.networks[found]
-
-
-def _check_names(state: State, spec: NetworkSpec, tenant: str, name: str) -> None:
+def _check_names(state: State, spec: NetworkSpec, tenant: Tenant, name: str, within: TenantId | None) -> None:
     if spec.name and spec.name != name:
         raise _other_name("network", name, spec.name)
-    if spec.tenant and state.resolve_tenant(spec.tenant).id != state.resolve_tenant(tenant).id:
+    if spec.tenant and state.resolve_tenant(spec.tenant, within).id != tenant.id:
         raise invalid(
-            f"the path is about tenant {state.resolve_tenant(tenant).name}, the body about {spec.tenant}",
+            f"the path is about tenant {tenant.name}, the body about {spec.tenant}",
             "leave the tenant out of the body",
         )
 

@@ -10,12 +10,12 @@ from sdn.controller.effects import Effects, Topic
 from sdn.controller.events import EventLog
 from sdn.controller.ledger import Ledger
 from sdn.controller.session import HostStream
-from sdn.controller.settling import Settling
+from sdn.controller.settling import Concern, Settling
 from sdn.controller.snapshots import Snapshots
 from sdn.controller.status import HostState, Status, Step
 from sdn.controller.topics import Message, Missed
 from sdn.model.errors import conflict
-from sdn.model.ids import HostId, Revision
+from sdn.model.ids import HostId, Revision, TenantId
 from sdn.model.resources import Host
 from sdn.store.interface import CompactedError
 
@@ -57,10 +57,10 @@ class Fleet:
         self._begin_topics(effects, sent)
         for topic, host in sorted(effects.lost):
             sent.setdefault(host, []).append(topics.encode_drop(topic, revision))
-        others = {host for _, host in effects.lost} | self._had(effects)
-        for host in others:
+        others = self._others(effects)
+        for _, host in others:
             sent.setdefault(host, [])
-        self.settling.concern(revision, changes, others)
+        self.settling.concern(revision, Concern(tuple(changes), others))
         for host, messages in sent.items():
             if stream := self.streams.get(host):
                 stream.box.transaction(messages, revision)
@@ -89,11 +89,21 @@ class Fleet:
                     whole[topic] = topics.snapshot(topic, self.revision_of(topic), self._ledger.state)
                 sent.setdefault(host, []).extend(whole[topic])
 
-    def _had(self, effects: Effects) -> set[HostId]:
-        """The hosts that ever had a network that is removed: each has to say that it applied the removal."""
+    def _others(self, effects: Effects) -> frozenset[tuple[TenantId, HostId]]:
+        """The hosts that lost a topic of a tenant, or ever had a network that is removed.
+
+        Each has to say that it applied the removal.
+        """
         state = self._ledger.state
-        gone = [state.vnis[network.vni] for network in effects.networks_gone if network.vni in state.vnis]
-        return {host for record in gone for host in record.hosts if host in state.hosts}
+        found = {
+            (endpoint.tenant, endpoint.host)
+            for endpoint in effects.endpoints_gone
+            if (f"network/{endpoint.network}", endpoint.host) in effects.lost
+        }
+        for network in effects.networks_gone:
+            if record := state.vnis.get(network.vni):
+                found |= {(network.tenant, host) for host in record.hosts if host in state.hosts}
+        return frozenset(found)
 
     def _forget(self, effects: Effects) -> None:
         for network in effects.networks_gone:
@@ -188,24 +198,32 @@ class Fleet:
 
     # --- how far ---
 
-    def concerned(self, revision: Revision) -> set[HostId]:
-        """The hosts that a revision concerns; where that is not known any more, all that hold anything."""
+    def concerned(self, revision: Revision, within: TenantId | None = None) -> set[HostId]:
+        """The hosts that a revision concerns; where that is not known any more, all that hold anything.
+
+        `within`: only those that it concerns because of this tenant.
+        """
         state = self._ledger.state
         known = self.settling.concerned(revision)
         if known is None:
-            return {host for host in state.hosts if len(state.topics_of(host)) > 1}
-        topics_touched, others = known
-        hosts = {host for topic in topics_touched for host in state.holders_of(topic)}
-        return {host for host in hosts | others if host in state.hosts}
+            return {
+                host
+                for host in state.hosts
+                if (len(state.topics_of(host)) > 1 if within is None else host in state.holders_of(f"tenant/{within}"))
+            }
+        touched = [topic for topic in known.topics if within is None or state.tenant_of(topic) == within]
+        hosts = {host for topic in touched for host in state.holders_of(topic)}
+        hosts |= {host for tenant, host in known.others if within in (None, tenant)}
+        return {host for host in hosts if host in state.hosts}
 
     def status(self) -> Status:
         """Every host, by name."""
         state = self._ledger.state
         return Status(revision=state.revision, hosts=tuple(self._table(state.hosts, None)))
 
-    def table(self, revision: Revision) -> list[HostState]:
-        """The hosts that `revision` concerns, by name, and where each is with it."""
-        return self._table(self.concerned(revision), revision)
+    def table(self, revision: Revision, within: TenantId | None = None) -> list[HostState]:
+        """The hosts that `revision` concerns (because of tenant `within`), by name, and where each is with it."""
+        return self._table(self.concerned(revision, within), revision)
 
     def _table(self, hosts: Iterable[HostId], revision: Revision | None) -> list[HostState]:
         chosen = [self._ledger.state.hosts[host] for host in hosts]

@@ -1,15 +1,20 @@
-"""References: a name, `tenant/name` or an id, to the id it means; or a sentence with the nearest name."""
+"""References: a name, `tenant/name` or an id, to the id it means; or a sentence with the nearest name.
+
+`within` confines to one tenant: what is another's is not there, in every way. A name without a tenant means tenant
+`default`, or the one that is confined to.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from sdn.model.errors import HawseError, conflict, not_found
 from sdn.model.ids import EndpointId, HostId, NetworkId, TenantId, is_id
-from sdn.model.resources import Tenant
+from sdn.model.resources import Endpoint, Network, Tenant
 
 DEFAULT_TENANT = "default"
+Tenants = Mapping[TenantId, Tenant]
 
 
 class Names:
@@ -21,39 +26,44 @@ class Names:
         self.networks: dict[tuple[TenantId, str], NetworkId] = {}
         self.endpoints: dict[str, dict[TenantId, EndpointId]] = {}
 
-    def tenant(self, reference: str, known: Collection[TenantId]) -> TenantId:
+    def tenant(self, reference: str, known: Tenants, within: TenantId | None = None) -> TenantId:
         """Raises: NOT_FOUND."""
-        if is_id(reference) and TenantId(reference) in known:
-            return TenantId(reference)
-        if reference in self.tenants:
-            return self.tenants[reference]
-        raise missing("tenant", reference, self.tenants)
-
-    def host(self, reference: str, known: Collection[HostId]) -> HostId:
-        """Raises: NOT_FOUND."""
-        if is_id(reference) and HostId(reference) in known:
-            return HostId(reference)
-        if reference in self.hosts:
-            return self.hosts[reference]
-        raise missing("host", reference, self.hosts)
-
-    def network(self, reference: str, known: Collection[NetworkId], tenants: Mapping[TenantId, Tenant]) -> NetworkId:
-        """Raises: NOT_FOUND, of the network or of the tenant."""
-        if is_id(reference) and NetworkId(reference) in known:
-            return NetworkId(reference)
-        tenant, name = split_reference(reference)
-        found = self.networks.get((self.tenant(tenant, tenants), name))
-        if found is None:
-            raise missing("network", reference, [_spell(tenants, owner, name) for owner, name in self.networks])
+        found = TenantId(reference) if is_id(reference) and TenantId(reference) in known else None
+        found = found or self.tenants.get(reference)
+        if found is None or within not in (None, found):
+            raise missing("tenant", reference, (name for name, id_ in self.tenants.items() if within in (None, id_)))
         return found
 
-    def endpoint(self, reference: str, known: Collection[EndpointId], tenants: Mapping[TenantId, Tenant]) -> EndpointId:
+    def host(self, reference: str, known: Collection[HostId]) -> HostId:
+        """One of `known`. Raises: NOT_FOUND."""
+        found = HostId(reference) if is_id(reference) else None
+        if found not in known:
+            found = self.hosts.get(reference)
+        if found is None or found not in known:
+            raise missing("host", reference, (name for name, id_ in self.hosts.items() if id_ in known))
+        return found
+
+    def network(
+        self, reference: str, known: Mapping[NetworkId, Network], tenants: Tenants, within: TenantId | None = None
+    ) -> NetworkId:
+        """Raises: NOT_FOUND, of the network or of the tenant."""
+        if is_id(reference) and (network := known.get(NetworkId(reference))) and within in (None, network.tenant):
+            return network.id
+        owner, name = self.split(reference, tenants, within)
+        found = self.networks.get((owner, name))
+        if found is None:
+            raise missing("network", reference, _spelled(self.networks, tenants, within))
+        return found
+
+    def endpoint(
+        self, reference: str, known: Mapping[EndpointId, Endpoint], tenants: Tenants, within: TenantId | None = None
+    ) -> EndpointId:
         """Raises: NOT_FOUND; CONFLICT when several tenants have an endpoint of the name."""
-        if is_id(reference) and EndpointId(reference) in known:
-            return EndpointId(reference)
-        if "/" in reference:
-            tenant, name = split_reference(reference)
-            if found := self.endpoints.get(name, {}).get(self.tenant(tenant, tenants)):
+        if is_id(reference) and (endpoint := known.get(EndpointId(reference))) and within in (None, endpoint.tenant):
+            return endpoint.id
+        if "/" in reference or within is not None:
+            owner, name = self.split(reference, tenants, within)
+            if found := self.endpoints.get(name, {}).get(owner):
                 return found
         elif owners := self.endpoints.get(reference):
             if len(owners) > 1:
@@ -65,14 +75,15 @@ class Names:
                     candidates=spelled,
                 )
             return next(iter(owners.values()))
-        spelled = [_spell(tenants, owner, name) for name, owners in self.endpoints.items() for owner in owners]
-        raise missing("endpoint", reference, spelled)
+        owned = ((owner, name) for name, owners in self.endpoints.items() for owner in owners)
+        raise missing("endpoint", reference, _spelled(owned, tenants, within))
 
-
-def split_reference(reference: str) -> tuple[str, str]:
-    """`tenant/name` or `name` (of tenant `default`) as (tenant, name)."""
-    tenant, slash, name = reference.rpartition("/")
-    return (tenant, name) if slash else (DEFAULT_TENANT, reference)
+    def split(self, reference: str, tenants: Tenants, within: TenantId | None) -> tuple[TenantId, str]:
+        """`tenant/name` or `name` as (tenant, name). Raises: NOT_FOUND, of the tenant."""
+        tenant, slash, name = reference.rpartition("/")
+        if within is not None and not slash:
+            return within, reference
+        return self.tenant(tenant if slash else DEFAULT_TENANT, tenants, within), name
 
 
 def missing(kind: str, reference: str, names: Iterable[str]) -> HawseError:
@@ -89,6 +100,11 @@ def missing(kind: str, reference: str, names: Iterable[str]) -> HawseError:
     return not_found(f"there is no {kind} {reference!r}", hint, kind=kind, reference=reference, nearest=near[:1])
 
 
-def _spell(tenants: Mapping[TenantId, Tenant], owner: TenantId, name: str) -> str:
-    tenant = tenants[owner].name
-    return name if tenant == DEFAULT_TENANT else f"{tenant}/{name}"
+def _spelled(owned: Iterable[tuple[TenantId, str]], tenants: Tenants, within: TenantId | None) -> Iterator[str]:
+    """As references: with the tenant where a bare name would mean another's."""
+    for owner, name in owned:
+        if within is None:
+            tenant = tenants[owner].name
+            yield name if tenant == DEFAULT_TENANT else f"{tenant}/{name}"
+        elif within == owner:
+            yield name

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from sdn.controller.effects import Topic
-from sdn.model.ids import HostId, NetworkId, Revision
+from sdn.model.ids import HostId, NetworkId, Revision, TenantId
 from sdn.reconcile.failures import LEFTOVER
 from sdn.reconcile.unit import key_text
 
@@ -29,6 +29,14 @@ class Progress:
 
     applied: Revision = NO_REVISION
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Concern:
+    """A revision concerns the holders of these topics, and other hosts: those that lost something of a tenant."""
+
+    topics: tuple[Topic, ...]
+    others: frozenset[tuple[TenantId, HostId]]
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -49,20 +57,20 @@ class Settling:
         self.progress: dict[HostId, Progress] = {}
         self._waits: dict[HostId, dict[Wait, None]] = {}
         """In the order in which they began: who waited first is told first."""
-        self._concerned: dict[Revision, tuple[tuple[Topic, ...], frozenset[HostId]]] = {}
+        self._concerned: dict[Revision, Concern] = {}
         self._order: collections.deque[Revision] = collections.deque()
         self._oldest = Revision(0)
 
-    def concern(self, revision: Revision, topics: Iterable[Topic], others: Iterable[HostId]) -> None:
-        """A revision concerns the holders of these topics, and these other hosts (those that lost one)."""
-        self._concerned[revision] = (tuple(topics), frozenset(others))
+    def concern(self, revision: Revision, concern: Concern) -> None:
+        """Whom a revision concerns."""
+        self._concerned[revision] = concern
         self._order.append(revision)
         if len(self._order) > REVISIONS_KEPT:
             self._oldest = self._order.popleft()
             del self._concerned[self._oldest]
 
-    def concerned(self, revision: Revision) -> tuple[tuple[Topic, ...], frozenset[HostId]] | None:
-        """The topics and other hosts that a revision concerns; None: not known any more."""
+    def concerned(self, revision: Revision) -> Concern | None:
+        """Whom a revision concerns; None: not known any more."""
         return self._concerned.get(revision)
 
     def applied(self, host: HostId) -> Revision:

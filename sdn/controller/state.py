@@ -227,6 +227,14 @@ class State:
             return {HostId(topic[5:])}
         return self._holders.get(topic, set())
 
+    def tenant_of(self, topic: Topic) -> TenantId | None:
+        """Whose a topic is; None: a host's, or a network's that is gone."""
+        kind, _, id_ = topic.partition("/")
+        if kind == "tenant":
+            return TenantId(id_)
+        network = self.networks.get(NetworkId(id_)) if kind == "network" else None
+        return network.tenant if network is not None else None
+
     def networks_of(self, host: HostId) -> list[NetworkId]:
         """The networks that a host has endpoints of."""
         return [NetworkId(topic[8:]) for topic in self._holds.get(host, ()) if topic.startswith("network/")]
@@ -256,21 +264,21 @@ class State:
         """Every address of a network that is held, in the order of addresses, IPv4 first."""
         return self.addresses.allocations(network)
 
-    def resolve_tenant(self, reference: str) -> Tenant:
-        """By name or id. Raises: NOT_FOUND, with the nearest name."""
-        return self.tenants[self.names.tenant(reference, self.tenants)]
+    def resolve_tenant(self, reference: str, within: TenantId | None = None) -> Tenant:
+        """By name or id; `within`: as `references` says. Raises: NOT_FOUND, with the nearest name."""
+        return self.tenants[self.names.tenant(reference, self.tenants, within)]
 
-    def resolve_network(self, reference: str) -> Network:
+    def resolve_network(self, reference: str, within: TenantId | None = None) -> Network:
         """By name (tenant `default`), `tenant/name` or id. Raises: NOT_FOUND, with the nearest name."""
-        return self.networks[self.names.network(reference, self.networks, self.tenants)]
+        return self.networks[self.names.network(reference, self.networks, self.tenants, within)]
 
     def resolve_host(self, reference: str) -> Host:
         """By name or id. Raises: NOT_FOUND, with the nearest name."""
         return self.hosts[self.names.host(reference, self.hosts)]
 
-    def resolve_endpoint(self, reference: str) -> Endpoint:
+    def resolve_endpoint(self, reference: str, within: TenantId | None = None) -> Endpoint:
         """By id, name or `tenant/name`. Raises: NOT_FOUND; CONFLICT when several tenants have the name."""
-        return self.endpoints[self.names.endpoint(reference, self.endpoints, self.tenants)]
+        return self.endpoints[self.names.endpoint(reference, self.endpoints, self.tenants, within)]
 
 
 def _discard(index: dict[K, set[V]], key: K, member: V) -> None:
