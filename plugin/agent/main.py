@@ -38,12 +38,15 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
     """Serve until `daemon.stopping`. Raises: HawseError when it cannot begin."""
     from plugin.agent.configuration import read_configuration
     from plugin.agent.core import AgentCore, Identity
+    from plugin.agent.examination import Examination
     from plugin.agent.facts import FactsWatch, HostFacts, KernelUnderlay, read_facts, read_incarnation, resolve_host
     from plugin.agent.features import require_features
     from plugin.agent.journal import Journal
+    from plugin.agent.responder import Responder
     from plugin.agent.sandboxes import KernelNamespaces
     from plugin.agent.stream import Dialer
     from plugin.datapath import registry
+    from plugin.kernel import namespace
     from sdn.model.resources import Datapath as DatapathName
     from sdn.service.contract import contract_handler
     from sdn.service.contract_server import ContractServer
@@ -63,6 +66,8 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
         def read() -> HostFacts:
             return read_facts(configuration, underlay, resolve_host)
 
+        responder = Responder(lambda: (core.facts.vtep4, core.facts.vtep6), loop)
+        stack.callback(responder.close)
         core = AgentCore(
             Identity(configuration.host, read_incarnation(), version(), kind),
             read(),
@@ -73,13 +78,16 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
             clock=loop,
             random=random.random,
             settle_ms=options.settle_ms,
+            answer_probes=responder.obey,
         )
         await core.start()
         watch = FactsWatch(read, core.change_facts, loop)
         stack.callback(watch.close)
         running = asyncio.create_task(core.run())
         stack.push_async_callback(_end, running)
-        server = ContractServer(daemon.root.agent_socket, contract_handler(core.attachments))
+        examination = Examination(core, configuration, namespace.cookie(), loop)
+        handler = contract_handler(core.attachments, examination.examine)
+        server = ContractServer(daemon.root.agent_socket, handler)
         await server.start()
         stack.push_async_callback(server.close)
         await _first_of(core.first_contact(), daemon.stopping.wait(), running)
