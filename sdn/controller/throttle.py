@@ -71,7 +71,7 @@ class Throttle:
         # what this bucket lets through in the longest delay is what may be waiting at one moment
         if self._waiting.add(now_s, WAITING_MAX / 2 / DELAY_MAX_S, WAITING_MAX / 2 + 1) > WAITING_MAX / 2:
             raise _refusal(source, DELAY_MAX_S)
-        return min(DELAY_FIRST_S * 2.0 ** (level - FREE - 1.0), DELAY_MAX_S)
+        return min(DELAY_FIRST_S * math.exp2(level - FREE - 1.0), DELAY_MAX_S)
 
 
 @dataclasses.dataclass(slots=True)

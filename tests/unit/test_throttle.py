@@ -61,8 +61,8 @@ def test_who_waits_as_told_is_told_the_reason(history):
 
 @given(HISTORY)
 def test_places_do_not_touch_each_other(history):
-    together, apart = Throttle(), {}
-    now_s = 1000.0
+    together, now_s = Throttle(), 1000.0
+    apart: dict[str, Throttle] = {}
     for source, gap_s in history:
         now_s += max(gap_s, 0.0)
         alone = apart.setdefault(source_of(source), Throttle())
@@ -71,7 +71,8 @@ def test_places_do_not_touch_each_other(history):
 
 @given(st.lists(st.floats(0.0, 0.5), max_size=200))
 def test_what_waits_at_one_place_is_bounded(gaps_s):
-    one, now_s, ends_s = Throttle(), 0.0, []
+    one, now_s = Throttle(), 0.0
+    ends_s: list[float] = []
     for gap_s in gaps_s:
         now_s += gap_s
         got = answer(one, "192.0.2.1", now_s)
@@ -82,7 +83,8 @@ def test_what_waits_at_one_place_is_bounded(gaps_s):
 
 
 def test_what_waits_in_all_is_bounded():
-    one, ends_s = Throttle(), []
+    one = Throttle()
+    ends_s: list[float] = []
     for step in range(30_000):
         now_s = step / 1000
         got = answer(one, f"10.0.{step % 5000 // 250}.{step % 250}", now_s)
