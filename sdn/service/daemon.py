@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import gc
 import os
 import resource
@@ -14,9 +13,21 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sdn.model.errors import HawseError, conflict, denied, invalid
+from sdn.model.errors import HawseError, denied, invalid
 from sdn.service.log import FORMATS, get_logger, one_line, set_up_log
+from sdn.service.pid_file import PidFile, running_pid
 from sdn.service.roots import Root, find_root
+
+__all__ = [
+    "Daemon",
+    "PidFile",
+    "Readiness",
+    "add_arguments",
+    "raise_descriptor_limit",
+    "run_daemon",
+    "running_pid",
+    "tune_collector",
+]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,67 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ready-fd", metavar="N", type=int, default=None, help="write '1' there when serving")
     parser.add_argument("--log", metavar="FILE", default=None, help="log there and not on stderr")
     parser.add_argument("--log-format", choices=FORMATS, default="text", help="one line per event, as text or JSON")
-
-
-class PidFile:
-    """A file that holds the pid and whose lock says that the daemon runs. The lock goes with the process."""
-
-    def __init__(self, root: Root, daemon: str) -> None:
-        self._path = root.pid_file(daemon)
-        self._daemon = daemon
-        self._root = root
-        self._fd = -1
-
-    def take(self) -> None:
-        """Lock and write it. Raises: CONFLICT, with the pid of the daemon that has it."""
-        while True:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = os.pread(fd, 32, 0).decode(errors="replace").strip()
-                os.close(fd)
-                raise conflict(
-                    f"hawse {self._daemon} is already running as pid {text or '?'} in {self._root.run}",
-                    "stop it first, or choose another --root DIR",
-                    pid=int(text) if text.isdecimal() else None,
-                ) from None
-            if self._is_still(fd):
-                break
-            os.close(fd)  # the one before us removed it between our open and our lock
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        self._fd = fd
-
-    def _is_still(self, fd: int) -> bool:
-        try:
-            return os.stat(self._path).st_ino == os.fstat(fd).st_ino
-        except FileNotFoundError:
-            return False
-
-    def release(self) -> None:
-        """Remove it, then unlock."""
-        if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
-            os.close(self._fd)
-            self._fd = -1
-
-
-def running_pid(root: Root, daemon: str) -> int | None:
-    """The pid of the running daemon of that name in this root, or None."""
-    try:
-        fd = os.open(root.pid_file(daemon), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.pread(fd, 32, 0).decode(errors="replace").strip()
-        return int(text) if text.isdecimal() else None
-    finally:
-        os.close(fd)
-    return None
 
 
 class Readiness:
