@@ -93,7 +93,7 @@ async def announcing(fingerprint: str, urls: Iterable[str], bound: Sequence[str]
     everywhere = not here or any(address in ANYWHERE for address in here)  # not here: it is behind a forwarder
     try:
         speaker = AsyncZeroconf(ip_version=_families()) if everywhere else AsyncZeroconf(interfaces=here)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: no interface is up
         raise _no_multicast(error) from None
     try:
         for port, addresses in by_port.items():
@@ -165,7 +165,7 @@ def _listen(fingerprint: str, timeout_s: float) -> Iterator[Heard]:
 
     try:
         listener = Zeroconf(ip_version=_families())
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: no interface is up
         raise _no_multicast(error) from None
     deadline_s = time.monotonic() + timeout_s
     try:
@@ -199,10 +199,11 @@ def parse_announcement(info: ServiceInfo) -> Heard | None:
     return Heard(prefix, version, tuple(texts))
 
 
-def _no_multicast(error: OSError) -> HawseError:
+def _no_multicast(error: OSError | RuntimeError) -> HawseError:
+    reason = (error.strerror or str(error)) if isinstance(error, OSError) else "no network interface is up"
     return HawseError(
         Kind.UNAVAILABLE,
-        f"cannot speak multicast DNS here: {error.strerror or error}",
+        f"cannot speak multicast DNS here: {reason}",
         hint="name the controller's address instead: hawse join ADDRESS TOKEN",
     )
 

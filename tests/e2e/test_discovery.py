@@ -105,6 +105,13 @@ def test_where_nobody_announces_nothing_is_found(segment):
     assert "no controller announced itself" in message
 
 
+def test_without_an_interface_one_sentence_says_so():
+    with namespaces(1) as (machine,):
+        kind, message = discovered(machine, ALPHA, 0.5)
+    assert kind == "unavailable"
+    assert "no network interface is up" in message
+
+
 def test_a_forged_announcement_hides_no_true_one(segment, announce):
     announce(segment[1], ALPHA, "https://192.0.2.2:4780", "192.0.2.2")
     announce(segment[0], ALPHA, "https://192.0.2.1:4780", "192.0.2.1")
