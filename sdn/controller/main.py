@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdn.model.errors import invalid
+from sdn.model.errors import HawseError, invalid
 from sdn.service.daemon import Daemon, add_arguments, run_daemon, tune_collector
 from sdn.service.startup import lean_imports
 
@@ -28,11 +29,16 @@ def run(options: argparse.Namespace) -> int:
     from sdn.controller.listen import DEFAULT, advertised, parse_listen
 
     addresses = [parse_listen(text) for text in options.listen] or [DEFAULT]
-    advertised(options.advertise, addresses)  # refused before anything is made
+    urls = advertised(options.advertise, addresses)  # refused before anything is made
+    if options.discoverable:
+        from sdn.service.discovery import announced, require_library
+
+        require_library()
+        announced(urls)
     core_options = _core_options(options.pool, options.vni_first)
 
     async def serve(daemon: Daemon) -> None:
-        await _serve(daemon, addresses, options.advertise, core_options)
+        await _serve(daemon, addresses, options.advertise, core_options, discoverable=options.discoverable)
 
     return run_daemon("controller", options, serve, needs_root=False, quick_loop=True)
 
@@ -54,6 +60,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="what hosts are told, https://ADDRESS:PORT; repeatable; default: where it listens",
+    )
+    parser.add_argument(
+        "--discoverable",
+        action="store_true",
+        help="announce it on the local segments by multicast DNS, for 'hawse join --discover'",
     )
     parser.add_argument(
         "--pool",
@@ -86,7 +97,14 @@ def _parse_pool(text: str) -> Pool:
     return Pool(str(prefix), max(POOL_LENGTHS[prefix.family], prefix.length))
 
 
-async def _serve(daemon: Daemon, addresses: Sequence[Address], advertise: Sequence[str], core_options: Options) -> None:
+async def _serve(
+    daemon: Daemon,
+    addresses: Sequence[Address],
+    advertise: Sequence[str],
+    core_options: Options,
+    *,
+    discoverable: bool,
+) -> None:
     with lean_imports():
         import aiohttp  # noqa: F401 - its first import of many, at a third of the price
 
@@ -114,13 +132,31 @@ async def _serve(daemon: Daemon, addresses: Sequence[Address], advertise: Sequen
                 tune_collector()  # what was imported and loaded meanwhile stays, too
                 daemon.log.info("serving", listen=[str(one) for one in bound], revision=core.revision)
                 daemon.ready()
-                await daemon.stopping.wait()
+                async with _announced(daemon, identity.fingerprint, edge.controllers, bound if discoverable else ()):
+                    await daemon.stopping.wait()
                 edge.ready = False
                 await core.close()  # ends every stream and wait, so that the listeners can close at once
         finally:
             await core.close()
     finally:
         await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _announced(
+    daemon: Daemon, fingerprint: str, urls: Sequence[str], bound: Sequence[Address]
+) -> AsyncIterator[None]:
+    """Be found by others on the segments of `bound`, if any; nobody depends on it, so its failure is only told."""
+    async with contextlib.AsyncExitStack() as stack:
+        if bound:
+            from sdn.service.discovery import announcing
+
+            try:
+                await stack.enter_async_context(announcing(fingerprint, urls, [one.host for one in bound]))
+                daemon.log.info("announced by multicast DNS", urls=list(urls))
+            except HawseError as error:
+                daemon.log.warning("cannot announce this controller", reason=error.message)
+        yield
 
 
 def write_client_file(path: Path, url: str) -> None:
