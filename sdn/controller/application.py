@@ -1,8 +1,9 @@
-"""The two web applications: REST for the unix socket, host streams for TCP; every error of both a problem document."""
+"""The two web applications: REST for the unix socket, REST and host streams for TCP; every error a problem document."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import traceback
 from collections.abc import Awaitable, Callable
@@ -10,10 +11,12 @@ from typing import Any
 
 from aiohttp import web
 
-from sdn.controller.call import BODY_BYTES_MAX, actor_of, parse_call, too_large
+from sdn.controller.authentication import CHALLENGE, NOBODY, PRINCIPAL, admit
+from sdn.controller.call import BODY_BYTES_MAX, parse_call, too_large
 from sdn.controller.edge import Edge
 from sdn.controller.metrics import gauges_of
-from sdn.controller.principal import Principal, Role
+from sdn.controller.open_requests import EndedError
+from sdn.controller.principal import Access, Principal
 from sdn.controller.problem import CONTENT_TYPE, RefusedError, internal_error, problem_document, status_of
 from sdn.controller.route import Reply, Route, all_routes
 from sdn.controller.stream_endpoint import serve_stream
@@ -21,6 +24,10 @@ from sdn.model.codec import encode_json
 from sdn.model.errors import HawseError, Kind
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+BEGUN = web.RequestKey("begun", web.StreamResponse)
+"""Where a request keeps the response of which the headers are sent."""
+FAREWELL_S = 1.0
+"""For the last words of a stream whose token has ended; who reads nothing gets none."""
 MEASURED_S_MAX = 300.0
 RETRY_AFTER_S = 1
 LONG_LIVED = ("/v1/events", "/v1/status", "/v1/stream")
@@ -28,46 +35,88 @@ LONG_LIVED = ("/v1/events", "/v1/status", "/v1/stream")
 
 
 def rest_application(edge: Edge) -> web.Application:
-    """REST and what watches over the controller; for the unix socket only: it asks for no credential."""
-    application = _application(edge)
+    """REST and what watches over the controller. Who asks is known by the socket, or by what the request shows."""
+    application = web.Application(middlewares=[_guard(edge)], client_max_size=BODY_BYTES_MAX)
+    application.on_response_prepare.append(_begin)
     routes = all_routes()
     for route in routes:
         application.router.add_route(route.method, route.path, _endpoint(edge, route))
-    application.router.add_get("/openapi.json", _description(routes))
-    application.router.add_get("/metrics", _metrics(edge))
-    application.router.add_get("/readyz", _readiness(edge))
+    for path, access, handler in (
+        ("/healthz", Access.ANYONE, _health),
+        ("/readyz", Access.TENANT, _readiness(edge)),
+        ("/openapi.json", Access.TENANT, _description(routes)),
+        ("/metrics", Access.ADMIN, _metrics(edge)),
+    ):
+        application.router.add_get(path, _admitting(edge, path, access, handler))
     return application
 
 
 def stream_application(edge: Edge) -> web.Application:
-    """Host streams; for TCP, in TLS."""
-    application = _application(edge)
+    """The same, and host streams; for TCP, in TLS."""
+    application = rest_application(edge)
 
     async def stream(request: web.Request) -> web.StreamResponse:
-        return await serve_stream(edge, request)
+        principal = await admit(edge, request, Access.HOST, "a host's stream")
+        assert principal.host is not None  # admitted
+        return await serve_stream(edge, request, principal.host)
 
     application.router.add_get("/v1/stream", stream, allow_head=False)
     return application
 
 
-def _application(edge: Edge) -> web.Application:
-    async def healthz(request: web.Request) -> web.StreamResponse:
-        return _json({"status": "ok"})
+async def _begin(request: web.Request, response: web.StreamResponse) -> None:
+    request[BEGUN] = response
 
-    application = web.Application(middlewares=[_guard(edge)], client_max_size=BODY_BYTES_MAX)
-    application.router.add_get("/healthz", healthz)
-    return application
+
+def _admitting(edge: Edge, path: str, access: Access, handler: Handler) -> Handler:
+    async def admitting(request: web.Request) -> web.StreamResponse:
+        await admit(edge, request, access, path)
+        return await handler(request)
+
+    return admitting
 
 
 def _endpoint(edge: Edge, route: Route) -> Handler:
-    async def endpoint(request: web.Request) -> web.StreamResponse:
-        call = await parse_call(edge, route, request, Principal(actor_of(request), Role.ADMIN))
+    async def handle(request: web.Request, principal: Principal) -> web.StreamResponse:
+        call = await parse_call(edge, route, request, principal)
         reply = await route.handler(call)
-        if isinstance(reply, web.StreamResponse):
-            return reply
-        return _response(reply)
+        return reply if isinstance(reply, web.StreamResponse) else _response(reply)
+
+    async def endpoint(request: web.Request) -> web.StreamResponse:
+        principal = await admit(edge, request, route.access, f"{route.method} {route.path}")
+        if not principal.token:
+            return await handle(request, principal)
+        admission = edge.core.admission
+        try:
+            async with admission.requests.under(principal.token, admission.left_s(principal.token)):
+                return await handle(request, principal)
+        except EndedError:
+            return await _ended(request)
 
     return endpoint
+
+
+async def _ended(request: web.Request) -> web.StreamResponse:
+    """The request's token has ended while it was handled: its client is told so, in a stream by a last event.
+
+    Raises: 401 where no response had begun.
+    """
+    error = RefusedError(401, "the token was revoked, or its time is up", "use another one", headers=CHALLENGE)
+    if BEGUN not in request:
+        raise error
+    response = request[BEGUN]
+    document = encode_json(problem_document(error, 401))
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        async with asyncio.timeout(FAREWELL_S):
+            await response.write(b"event: problem\ndata: " + document + b"\n\n")
+            await response.write_eof()
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
+async def _health(request: web.Request) -> web.StreamResponse:
+    return _json({"status": "ok"})
 
 
 def _response(reply: Reply) -> web.Response:
@@ -127,7 +176,9 @@ def _guard(edge: Edge) -> Any:
             raise  # the client is gone: there is nobody to tell
         except Exception:  # noqa: BLE001 a fault of ours: logged whole here, shown without its inside
             what = f"{request.method} {request.rel_url.raw_path}"
-            edge.log.error("internal error", what=what, who=actor_of(request), traceback=traceback.format_exc())
+            edge.log.error(
+                "internal error", what=what, who=request.get(PRINCIPAL, NOBODY).actor, traceback=traceback.format_exc()
+            )
             response = problem_response(internal_error(), request)
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "none"
@@ -155,9 +206,7 @@ def problem_response(error: HawseError, request: web.Request) -> web.Response:
 def _refused(error: web.HTTPException, request: web.Request) -> HawseError:
     """What the server's own refusals (unknown route, method …) say, in our words."""
     if isinstance(error, web.HTTPNotFound):
-        return HawseError(
-            Kind.NOT_FOUND, f"there is nothing at {request.path}", hint="GET /openapi.json on the unix socket lists all"
-        )
+        return HawseError(Kind.NOT_FOUND, f"there is nothing at {request.path}", hint="GET /openapi.json lists all")
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = sorted(error.allowed_methods)
         return RefusedError(

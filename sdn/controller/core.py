@@ -149,12 +149,14 @@ class Core:
 
     async def delete_tenant(self, reference: str, actor: str) -> tuple[Tenant | None, Revision]:
         """Absent is fine (None); its tokens end. Raises: CONFLICT while it has networks, and for tenant `default`."""
-        tenant, revision = await self._delete(
-            lambda state: plan_tenants.delete_tenant(state, state.resolve_tenant(reference), actor), actor
-        )
-        if tenant is not None:
-            self.admission.tenant_removed(tenant.id)
-        return tenant, revision
+
+        def plan(state: State) -> Plan[Tenant]:
+            return plan_tenants.delete_tenant(state, state.resolve_tenant(reference), actor)
+
+        removed = await self._delete(plan, actor)
+        if removed[0] is not None:
+            self.admission.tenant_removed(removed[0].id)
+        return removed
 
     async def _delete(self, planner: Callable[[State], Plan[T]], actor: str) -> tuple[T | None, Revision]:
         try:

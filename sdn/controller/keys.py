@@ -1,13 +1,14 @@
 """The store's keys. Each rule of uniqueness is a key that is created with compare 0, so no race can break it.
 
 tenant/ID · network/ID · host/ID · endpoint/ID           the resources (msgpack of sdn.model.resources)
-name/KIND/[TENANT/]NAME                                  -> id
+name/KIND/[TENANT/]NAME                                  -> id (of a token, too)
 attachment/HOST/CONTAINER/IFNAME                         -> endpoint id
 allocation/NETWORK/ADDRESS · mac/NETWORK/MAC             -> Allocation, endpoint id (gateways and reserved addresses
                                                          need none: who allocates compares the network's revision)
 vni/VNI                                                  -> VniRecord
 subnets/TENANT                                           touched by every change of a tenant's subnets
 credential/HOST                                          -> hash of the host's secret
+token/ID                                                 -> TokenRecord
 forget/HOST                                              a sequence of transactions that is not finished yet
 cursor/vni                                               -> the VNI that was taken last
 """
@@ -52,7 +53,8 @@ class TokenRecord(Value, frozen=True, kw_only=True):
     """What is kept of a token: all but its secret. Times are seconds since the epoch, 0: never.
 
     A join token is used once (`used_by`: the host's name then); a user token has a role, and a `tenant` where the role
-    is tenant's. What can be used no more is kept for a while, so that who tries is told why.
+    is tenant's. What can be used no more is kept for a while, so that who tries is told why. `secret_sha256` is of the
+    whole word.
     """
 
     id: str
@@ -147,3 +149,8 @@ def forget(host_id: HostId) -> str:
 def token(id_: str) -> str:
     """`token/ID`."""
     return f"token/{id_}"
+
+
+def token_name(name: str) -> str:
+    """`name/token/NAME`."""
+    return f"name/token/{name}"

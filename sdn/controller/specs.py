@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+from sdn.controller.principal import Role
+from sdn.model.token import TokenKind
+
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The base of every body. Unlike a value between processes, an unknown field is a typo and is refused."""
@@ -48,3 +51,16 @@ class HostSpec(Spec, frozen=True, kw_only=True):
 
     name: str
     labels: dict[str, str] = {}
+
+
+class TokenSpec(Spec, frozen=True, kw_only=True):
+    """A token. A user token has a role, and with role tenant a tenant (a reference); a join token has neither.
+
+    `ttl_s` None: an hour for a join token, no end for a user token (0 says the same).
+    """
+
+    kind: TokenKind = TokenKind.JOIN
+    name: str = ""
+    role: Role | None = None
+    tenant: str = ""
+    ttl_s: float | None = None

@@ -8,11 +8,10 @@ import contextlib
 from aiohttp import WSMsgType, web
 
 from sdn.controller.edge import Edge
+from sdn.controller.plan_hosts import name_of
 from sdn.controller.problem import RefusedError
 from sdn.controller.session import HostStream
-from sdn.model.errors import HawseError
 from sdn.model.ids import HostId
-from sdn.model.resources import Host
 from sdn.model.stream import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, pack_frame
 
 MESSAGE_BYTES_MAX = 4 << 20
@@ -22,21 +21,19 @@ HEARTBEAT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 LOOP_TURNS_TO_REPLY = 2
 """From a commit to the replies that follow from it: waited out, they leave in the frame of their deltas."""
-REFUSAL_DELAY_S = 0.25
-"""Guessing a 128-bit secret is hopeless anyway; this keeps a broken agent from asking thousands of times a second."""
 
 
-async def serve_stream(edge: Edge, request: web.Request) -> web.StreamResponse:
-    """Authenticate, then carry messages both ways until either end closes. Raises: 401, 426."""
-    host = await _authenticated(edge, request)
+async def serve_stream(edge: Edge, request: web.Request, host: HostId) -> web.StreamResponse:
+    """Carry the messages of an authenticated host both ways until either end closes. Raises: 426."""
     socket = web.WebSocketResponse(
         heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_BYTES_MAX, compress=False, timeout=CLOSE_TIMEOUT_S
     )
     if not socket.can_prepare(request).ok:
         raise RefusedError(426, "this is a WebSocket", "open it as one (RFC 6455)", headers={"Upgrade": "websocket"})
     await socket.prepare(request)
-    stream = edge.core.connect(host.id)
-    edge.log.info("stream opened", host=host.name, peer=str(request.remote))
+    stream = edge.core.connect(host)
+    name = name_of(edge.core.state, host)
+    edge.log.info("stream opened", host=name, peer=str(request.remote))
     try:
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(_write(socket, stream))
@@ -46,23 +43,9 @@ async def serve_stream(edge: Edge, request: web.Request) -> web.StreamResponse:
         pass  # lost while writing: the reader's end says the same
     finally:
         stream.closed()
-        edge.log.info("stream closed", host=host.name, code=socket.close_code)
+        edge.log.info("stream closed", host=name, code=socket.close_code)
         await socket.close()
     return socket
-
-
-async def _authenticated(edge: Edge, request: web.Request) -> Host:
-    scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
-    host, colon, secret = credential.strip().partition(":")
-    try:
-        if scheme.lower() != "bearer" or not colon:
-            raise RefusedError(401, "no credential was sent", "send Authorization: Bearer HOST:SECRET")
-        return edge.core.authenticate(HostId(host), secret)
-    except HawseError as error:
-        edge.metrics.authentication_failures += 1
-        edge.log.warning("stream refused", peer=str(request.remote), reason=error.message)
-        await asyncio.sleep(REFUSAL_DELAY_S)
-        raise RefusedError(401, error.message, error.hint, headers={"WWW-Authenticate": "Bearer"}) from None
 
 
 async def _write(socket: web.WebSocketResponse, stream: HostStream) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from plugin.agent.configuration import Configuration
 from plugin.agent.core import AgentCore, Identity
 from plugin.agent.journal import Journal
 from plugin.agent.stream import Dialer
-from sdn.controller import stream_endpoint
+from sdn.controller import throttle
+from sdn.controller.authority import make_authority
 from sdn.model.errors import HawseError, Kind
 from sdn.model.ids import HostId
 from sdn.model.resources import Datapath
@@ -31,7 +33,7 @@ NOBODY = "https://127.0.0.1:1"
 
 @pytest.fixture
 async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    monkeypatch.setattr(stream_endpoint, "REFUSAL_DELAY_S", 0.0)
+    monkeypatch.setattr(throttle, "FREE", 1000.0)
     async with running(tmp_path) as controller:
         await controller.ask("POST", "/v1/networks", {"name": "web"})
         yield controller
@@ -85,12 +87,16 @@ async def test_an_attachment(served: Served, tmp_path: Path) -> None:
         assert (endpoint["id"], endpoint["addresses"]) == (result.endpoint, list(result.addresses))
 
 
-async def test_another_certificate(served: Served, tmp_path: Path) -> None:
-    async with agent_of(await configured(served, fingerprint="0" * 64), tmp_path) as core:
+async def test_another_authority(served: Served, tmp_path: Path) -> None:
+    other = make_authority(time.time()).certificate
+    changed = await configured(served, authority=other.pem, fingerprint=other.fingerprint)
+    async with agent_of(changed, tmp_path) as core:
         error = await refusal(core)
         assert error.kind is Kind.DENIED
-        assert "another certificate than the one that was pinned" in error.message
-        assert "mint this host's credential again" in error.hint
+        assert "is not the controller that was pinned" in error.message
+        assert f"and {other.fingerprint} is trusted" in error.message
+        assert served.identity.fingerprint in error.message
+        assert "somebody is in between" in error.hint
     assert served.log.named("stream opened") == []
 
 
