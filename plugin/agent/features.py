@@ -11,6 +11,8 @@ from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 from plugin.kernel.nftables import run_libnftables
 from sdn.model.errors import HawseError, unavailable
 
+PROBE = "probe"
+"""In the run directory: where the namespace is pinned meanwhile."""
 Trial = Callable[[int], None]
 """Does something in a namespace, by its descriptor. Raises: what it met."""
 

@@ -25,12 +25,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settle-ms", metavar="N", type=int, default=20, help="how long an attachment waits for other hosts (0: not)"
     )
+    parser.add_argument(
+        "--clean", action="store_true", help="remove what is Hawse's from this host's kernel, and end; the agent is off"
+    )
+    parser.add_argument(
+        "--start-fd", metavar="N", type=int, default=None, help="a socket: says '1' there when able, begins at a '1'"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """The command. Returns the exit code. Raises: HawseError, for the command line to print."""
     if options.settle_ms < 0:
         raise invalid("--settle-ms is negative", "give 0 to wait not at all")
+    if options.clean:
+        from plugin.agent.cleaning import clean
+
+        return clean(options)
     return run_daemon("agent", options, lambda daemon: serve(daemon, options), quick_loop=True)
 
 
@@ -40,7 +50,8 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
     from plugin.agent.core import AgentCore, Identity
     from plugin.agent.examination import Examination
     from plugin.agent.facts import FactsWatch, HostFacts, KernelUnderlay, read_facts, read_incarnation, resolve_host
-    from plugin.agent.features import require_features
+    from plugin.agent.features import PROBE, require_features
+    from plugin.agent.held import checked_start_fd, wait_told
     from plugin.agent.journal import Journal
     from plugin.agent.responder import Responder
     from plugin.agent.sandboxes import KernelNamespaces
@@ -51,9 +62,12 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
     from sdn.service.contract import contract_handler
     from sdn.service.contract_server import ContractServer
 
-    configuration = read_configuration(Path(options.config) if options.config else daemon.root.agent_file)
     loop = asyncio.get_running_loop()
-    require_features(daemon.root.run / "probe")
+    held = checked_start_fd(options.start_fd)
+    require_features(daemon.root.run / PROBE)
+    if not await wait_told(held, daemon.stopping):
+        return
+    configuration = read_configuration(Path(options.config) if options.config else daemon.root.agent_file)
     async with contextlib.AsyncExitStack() as stack:
         kind = DatapathName(options.datapath)
         datapath = registry.make(kind, daemon.root.run)

@@ -122,5 +122,8 @@ class Datapath(Protocol):
     def notify(self, drifted: Callable[[Sequence[TenantId] | None], None]) -> None:
         """Call `drifted` (from any thread) when the kernel tells of a change not ours, with its tenants (None: all)."""
 
+    def purge(self) -> int:
+        """Remove everything of Hawse's on this host, until it is gone; how many tenants were here. Twice is fine."""
+
     def close(self) -> None:
         """Stop workers and let go of descriptors; the kernel's state stays."""

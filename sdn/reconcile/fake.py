@@ -203,6 +203,12 @@ class FakeDatapath:
         """See Datapath."""
         self.kernel.listen(drifted)
 
+    def purge(self) -> int:
+        """See Datapath."""
+        tenants = {key[1] for key in self.kernel.objects}
+        self.kernel.objects.clear()
+        return len(tenants)
+
     def close(self) -> None:
         """See Datapath."""
         self._offers.clear()

@@ -125,14 +125,16 @@ class BridgeDatapath:
         """Wait until what was deleted is gone from the kernel too; False: it took longer."""
         return self._removal.wait_idle(timeout_s)
 
-    def purge(self) -> None:
-        """Remove everything of Hawse's on this host: every tenant's namespace, and the underlay's guard."""
-        for tenant in self._tenants.names():
+    def purge(self) -> int:
+        """See Datapath. Every tenant's namespace, and the underlay's guard."""
+        tenants = self._tenants.names()
+        for tenant in tenants:
             opened = self._tenants.take_away(tenant)
             if opened is not None:
                 self._removal.retire(opened)
         self._underlay.remove_table()
         self._removal.wait_idle(_PURGE_S)
+        return len(tenants)
 
     def close(self) -> None:
         """See Datapath. Waits, in bounded time, for deletions that were begun."""
