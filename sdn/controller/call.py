@@ -13,10 +13,11 @@ from typing import Any
 from aiohttp import web
 
 from sdn.controller.edge import Edge
-from sdn.controller.principal import Principal
+from sdn.controller.principal import Access, Principal
 from sdn.controller.problem import RefusedError
 from sdn.controller.query import Query
-from sdn.controller.route import Call, Route
+from sdn.controller.route import Call, Route, ScopedCall
+from sdn.controller.scope import Scope
 from sdn.model.codec import Decoder
 from sdn.model.errors import HawseError, Kind, invalid
 from sdn.model.ids import Revision
@@ -27,20 +28,22 @@ BODY_TIMEOUT_S = 10.0
 SPECIFICATION_HINT = "GET /openapi.json describes what is accepted"
 
 
-async def parse_call(edge: Edge, route: Route, request: web.Request, principal: Principal) -> Call:
+async def parse_call(edge: Edge, route: Route, request: web.Request, principal: Principal) -> Call | ScopedCall:
     """The request, checked. Raises: INVALID (query, headers, body), with a status of its own where HTTP has one."""
     query = Query(request.query.items(), route.query)
     if_match = _if_match(route, request)
     raw = await _read_body(request)
-    return Call(
-        edge=edge,
-        request=request,
-        query=query,
-        body=_decode_body(route, request, raw) if route.body is not None else None,
-        reference=request.match_info.get("reference", ""),
-        if_match=if_match,
-        principal=principal,
-    )
+    asked: dict[str, Any] = {
+        "request": request,
+        "query": query,
+        "body": _decode_body(route, request, raw) if route.body is not None else None,
+        "reference": request.match_info.get("reference", ""),
+        "if_match": if_match,
+        "principal": principal,
+    }
+    if route.access is Access.TENANT:
+        return ScopedCall(scope=Scope(edge, principal), **asked)
+    return Call(edge=edge, **asked)
 
 
 def _if_match(route: Route, request: web.Request) -> Revision | None:

@@ -157,7 +157,14 @@ class AgentDesk:
             names = tuple(sorted(hosts[host].name for host in late if host in hosts))
             stream.reply(Settled(request=request, revision=revision, late=names))
             if names:
-                self._events.soft("endpoint.late", id=endpoint.id, name=endpoint.name, hosts=list(names))
+                self._events.soft(
+                    "endpoint.late",
+                    id=endpoint.id,
+                    name=endpoint.name,
+                    tenant=endpoint.tenant,
+                    network=endpoint.network,
+                    hosts=list(names),
+                )
 
         others = (self._fleet.concerned(revision) & self._fleet.streams.keys()) - {stream.host}
         self._fleet.settling.wait(revision, others, self._settle_s, done)

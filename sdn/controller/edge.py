@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from typing import Any
 
 from sdn.controller.core import Core
 from sdn.controller.metrics import Metrics
+from sdn.model.ids import TenantId
 
 
 @dataclasses.dataclass(slots=True)
@@ -19,4 +21,5 @@ class Edge:
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
     controllers: tuple[str, ...] = ()
     ready: bool = False
-    event_streams: int = 0
+    event_streams: collections.Counter[TenantId | None] = dataclasses.field(default_factory=collections.Counter)
+    """Open ones, by tenant; None: the administrators'."""

@@ -10,6 +10,8 @@ import collections
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgspec
+
 from sdn.controller.bell import Bell
 from sdn.controller.note import read_note
 from sdn.model.ids import Revision
@@ -25,6 +27,8 @@ class Event(Value, frozen=True, kw_only=True):
 
     Kinds: tenant.created|updated|removed, network.created|updated|removed, host.created|credential|connected|updated|
     forgotten, host.disconnected (soft), endpoint.attached|released, endpoint.late (soft). `data`: ids, names, reasons.
+
+    `tenant`: whose it is, "" where nobody's; `number_within`: as `number`, but counted among that tenant's alone.
     """
 
     revision: int
@@ -33,27 +37,46 @@ class Event(Value, frozen=True, kw_only=True):
     time_s: float
     actor: str = ""
     data: dict[str, Any] = {}
+    tenant: str = ""
+    number_within: int = 0
 
     @property
     def id(self) -> str:
         """`revision.number`, as in Last-Event-ID."""
         return f"{self.revision}.{self.number}"
 
+    def confined(self) -> Event:
+        """As its tenant's users see it: numbered among that tenant's, and without VNIs."""
+        data = {key: value for key, value in self.data.items() if key != "vni"}
+        return msgspec.structs.replace(self, number=self.number_within, data=data)
+
+
+def owner_of(kind: str, data: dict[str, Any]) -> str:
+    """The tenant that an event is about; "": none. An event says it itself: what it is about may be gone."""
+    return str(data.get("id" if kind.startswith("tenant.") else "tenant", ""))
+
 
 def events_of(change: Change) -> list[Event]:
     """The events of one transaction."""
     note = read_note(change.note)
-    return [
-        Event(
-            revision=change.revision,
-            number=number,
-            kind=happening.kind,
-            time_s=change.time_s,
-            actor=note.actor,
-            data=happening.data,
+    counted: collections.Counter[str] = collections.Counter()
+    events = []
+    for number, happening in enumerate(note.happened):
+        tenant = owner_of(happening.kind, happening.data)
+        events.append(
+            Event(
+                revision=change.revision,
+                number=number,
+                kind=happening.kind,
+                time_s=change.time_s,
+                actor=note.actor,
+                data=happening.data,
+                tenant=tenant,
+                number_within=counted[tenant],
+            )
         )
-        for number, happening in enumerate(note.happened)
-    ]
+        counted[tenant] += 1
+    return events
 
 
 class EventLog:
@@ -63,6 +86,8 @@ class EventLog:
         self._store = store
         self._clock = clock
         self._soft: collections.deque[Event] = collections.deque(maxlen=SOFT_KEPT)
+        self._counted: collections.Counter[str] = collections.Counter()
+        """Soft events by tenant, of the revision of the last one."""
         self._bell = Bell()
         self._head = Revision(0)
         self._closed = False
@@ -75,10 +100,20 @@ class EventLog:
     def soft(self, kind: str, **data: Any) -> None:
         """Something happened that no transaction tells of."""
         last = self._soft[-1] if self._soft else None
-        number = last.number + 1 if last and last.revision == self._head else OPERATIONS_MAX
+        if last is None or last.revision != self._head:
+            self._counted.clear()
+        tenant = owner_of(kind, data)
         event = Event(
-            revision=self._head, number=number, kind=kind, time_s=self._clock(), actor="controller", data=data
+            revision=self._head,
+            number=OPERATIONS_MAX + self._counted.total(),
+            kind=kind,
+            time_s=self._clock(),
+            actor="controller",
+            data=data,
+            tenant=tenant,
+            number_within=OPERATIONS_MAX + self._counted[tenant],
         )
+        self._counted[tenant] += 1
         self._soft.append(event)
         self._bell.ring()
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from sdn.controller import keys
+from sdn.controller.inside import InsideError
 from sdn.controller.labels import parse_labels
 from sdn.controller.options import Options
 from sdn.controller.plan import Draft, Plan, check_match, different, nothing
@@ -16,7 +17,7 @@ from sdn.controller.specs import NetworkSpec, SubnetSpec
 from sdn.controller.state import State
 from sdn.controller.underlay import check_mtu, default_mtu
 from sdn.ipam.vni import VniSource
-from sdn.model.errors import conflict
+from sdn.model.errors import HawseError, conflict, exhausted
 from sdn.model.ids import HostId, NetworkId, Revision, parse_name
 from sdn.model.resources import Network, Subnet, Tenant
 
@@ -156,7 +157,12 @@ def release_vnis(state: State, removed: Callable[[HostId, NetworkId, Revision], 
 def _next_vni(state: State, options: Options) -> int:
     taken = state.vnis.keys() - state.held
     latest = state.vni_cursor or None
-    return VniSource(options.vni_first, options.vni_last, latest=latest, taken=taken, held=state.held).take()
+    source = VniSource(options.vni_first, options.vni_last, latest=latest, taken=taken, held=state.held)
+    try:
+        return source.take()
+    except HawseError as error:
+        outside = exhausted("no more networks can be made now", "ask the administrators: they see why")
+        raise InsideError(error, outside) from None
 
 
 def _touch_subnets(draft: Draft, tenant: str) -> None:

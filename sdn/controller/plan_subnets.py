@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+from sdn.controller.inside import InsideError
 from sdn.controller.options import Options
 from sdn.controller.specs import NetworkSpec, SubnetSpec
 from sdn.controller.state import State
@@ -66,7 +67,10 @@ def _choose(family: Family, avoid: set[Prefix], options: Options) -> Prefix:
             if error.kind is not Kind.EXHAUSTED:
                 raise
             refused = error
-    raise refused
+    outside = exhausted(
+        f"no IPv{family} subnet is left to choose from", "name a subnet that you know to be unused, or remove networks"
+    )
+    raise InsideError(refused, outside)
 
 
 def subnet_difference(network: Network, wanted: tuple[Subnet, ...], spec: NetworkSpec) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Access(enum.Enum):
     HOST = "host"
     """A host, about itself; nobody else."""
     TENANT = "tenant"
-    """Users of a tenant, within it, and administrators. The handler sees through `Call.scope` alone."""
+    """Users of a tenant, within it, and administrators. The handler sees through `ScopedCall.scope` alone."""
     ADMIN = "admin"
 
 

@@ -13,20 +13,20 @@ from sdn.controller.core import Core
 from sdn.controller.edge import Edge
 from sdn.controller.principal import Access, Principal
 from sdn.controller.query import Parameter, Query
+from sdn.controller.scope import Scope
 from sdn.model.ids import Revision
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Call:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
     """One request, checked. `body` is of the route's body type; `reference` is what the path names ("" if nothing).
 
     `principal` is who asks. `if_match` is the revision that the resource must have.
     """
 
-    edge: Edge
     request: web.Request
     query: Query
     body: Any
@@ -38,6 +38,20 @@ class Call:
     def actor(self) -> str:
         """Who asks, for the audit."""
         return self.principal.actor
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ScopedCall(Asked):
+    """What a handler of a TENANT route gets, whoever asks: the state through the scope, and no other way."""
+
+    scope: Scope
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Asked):
+    """What all other handlers get."""
+
+    edge: Edge
 
     @property
     def core(self) -> Core:
@@ -55,7 +69,8 @@ class Reply:
     etag: Revision | None = None
 
 
-Handler = Callable[[Call], Awaitable["Reply | web.StreamResponse"]]
+Handler = Callable[[Any], Awaitable["Reply | web.StreamResponse"]]
+"""Takes a ScopedCall where the route's access is TENANT, else a Call."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

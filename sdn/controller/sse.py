@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from sdn.controller.edge import Edge
 from sdn.controller.events import Event
-from sdn.controller.problem import RefusedError, problem_document, status_of
+from sdn.controller.problem import problem_document, status_of
+from sdn.controller.scope import Scope
 from sdn.model.codec import encode_json
 from sdn.model.errors import HawseError
 from sdn.model.ids import Revision
@@ -19,33 +19,22 @@ KEEP_ALIVE_S = 15.0
 """Something is said this often, so that both ends notice a lost connection."""
 WRITE_TIMEOUT_S = 30.0
 """Who reads nothing for so long is cut off; it resumes where it was."""
-STREAMS_MAX = 64
 FIRST_STEP_S = 1.0
 """The log's answer is there at once; the bound only keeps a stuck store from holding back the headers."""
 
 
-async def respond(edge: Edge, request: web.Request, since: Revision, number: int, follow: bool) -> web.StreamResponse:
+async def respond(scope: Scope, request: web.Request, since: Revision, number: int, follow: bool) -> web.StreamResponse:
     """Send events until they end, the client goes or stops reading. Raises: UNAVAILABLE, NOT_FOUND (compacted)."""
-    if edge.event_streams >= STREAMS_MAX:
-        raise RefusedError(
-            503,
-            f"{STREAMS_MAX} streams of events are open already",
-            "close one, or read with follow=0",
-            limit=STREAMS_MAX,
-        )
-    edge.event_streams += 1
-    try:
-        async with _stepping(edge.core.events(since, number, follow)) as events:
-            if since < edge.core.revision:
+    with scope.event_stream():
+        async with _stepping(scope.events(since, number, follow)) as events:
+            if since < scope.revision:
                 await events.peek(FIRST_STEP_S)
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-            response.headers["Hawse-Revision"] = str(edge.core.revision)
+            response.headers["Hawse-Revision"] = str(scope.revision)
             await response.prepare(request)
             with contextlib.suppress(ConnectionError, TimeoutError):  # the client is gone or reads nothing
                 await _send_all(response, events)
             return response
-    finally:
-        edge.event_streams -= 1
 
 
 class _Steps:

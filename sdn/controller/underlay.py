@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sdn.controller.inside import InsideError
 from sdn.controller.state import State
 from sdn.model.errors import conflict, invalid
 from sdn.model.resources import (
@@ -51,14 +52,22 @@ def check_mtu(state: State, mtu_bytes: int, name: str) -> int:
     carried = [(_carries(host), host.name, host) for host in _known(state)]
     limit, _, host = min(carried, key=lambda one: one[:2], default=(mtu_bytes, "", None))
     if host is not None and mtu_bytes > limit:
-        raise invalid(
-            f"an MTU of {mtu_bytes} for network {name} is more than host {host.name} can carry: its underlay has "
-            f"{host.mtu_bytes}, less {host.mtu_bytes - limit} for VXLAN is {limit}",
-            f"use {limit} or less, or raise the underlay's MTU",
-            mtu_bytes=mtu_bytes,
-            limit_bytes=limit,
-            host=host.name,
-            underlay_mtu_bytes=host.mtu_bytes,
+        raise InsideError(
+            invalid(
+                f"an MTU of {mtu_bytes} for network {name} is more than host {host.name} can carry: its underlay has "
+                f"{host.mtu_bytes}, less {host.mtu_bytes - limit} for VXLAN is {limit}",
+                f"use {limit} or less, or raise the underlay's MTU",
+                mtu_bytes=mtu_bytes,
+                limit_bytes=limit,
+                host=host.name,
+                underlay_mtu_bytes=host.mtu_bytes,
+            ),
+            outside=invalid(
+                f"an MTU of {mtu_bytes} for network {name} is more than the hosts can carry, which is {limit}",
+                f"use {limit} or less",
+                mtu_bytes=mtu_bytes,
+                limit_bytes=limit,
+            ),
         )
     return mtu_bytes
 

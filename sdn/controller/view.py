@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -11,7 +11,8 @@ from sdn.controller.core import Core
 from sdn.controller.query import Query
 from sdn.controller.state import SubnetUsage
 from sdn.controller.status import HostState
-from sdn.model.resources import Allocation, Endpoint, Host, Network, Tenant
+from sdn.model.ids import EndpointId, NetworkId, TenantId
+from sdn.model.resources import Allocation, Endpoint, Holder, Host, Network, Tenant
 
 Item = TypeVar("Item")
 View = TypeVar("View")
@@ -66,6 +67,27 @@ class AllocationView(Allocation, frozen=True, kw_only=True, omit_defaults=False)
     holder_name: str
 
 
+class DropCount(msgspec.Struct, frozen=True):
+    """A guard's counter as an agent sends it: tenant and network are ids."""
+
+    tenant: str
+    network: str
+    cause: str
+    packets: int
+    bytes: int
+
+
+class DropView(msgspec.Struct, frozen=True, kw_only=True):
+    """One cause in one network of one host, all by name."""
+
+    host: str
+    tenant: str
+    network: str
+    cause: str
+    packets: int
+    bytes: int
+
+
 def tenant_view(core: Core, tenant: Tenant) -> TenantView:
     """A tenant, shown."""
     return TenantView(**msgspec.structs.asdict(tenant), revision=core.state.revision_of("tenant", tenant.id))
@@ -104,13 +126,51 @@ def endpoint_view(core: Core, endpoint: Endpoint) -> EndpointView:
     )
 
 
+def allocation_view(core: Core, allocation: Allocation) -> AllocationView:
+    """An address, shown."""
+    network = core.state.networks[allocation.network]
+    holder_name = network.name
+    if allocation.holder is Holder.ENDPOINT:
+        endpoint = core.state.endpoints.get(EndpointId(allocation.holder_id))
+        holder_name = (endpoint.name or endpoint.container) if endpoint is not None else ""
+    return AllocationView(
+        **msgspec.structs.asdict(allocation),
+        tenant=network.tenant,
+        tenant_name=core.state.tenants[network.tenant].name,
+        network_name=network.name,
+        holder_name=holder_name,
+    )
+
+
+def drop_view(core: Core, host: Host, count: DropCount) -> DropView:
+    """A counter, shown; by id what is gone."""
+    tenant = core.state.tenants.get(TenantId(count.tenant))
+    network = core.state.networks.get(NetworkId(count.network))
+    return DropView(
+        host=host.name,
+        tenant=tenant.name if tenant is not None else count.tenant,
+        network=network.name if network is not None else count.network,
+        cause=count.cause,
+        packets=count.packets,
+        bytes=count.bytes,
+    )
+
+
 def has_labels(labels: dict[str, str], wanted: dict[str, str]) -> bool:
     """Whether all that is wanted is there."""
     return all(labels.get(key) == value for key, value in wanted.items())
 
 
+class Revised(Protocol):
+    """Something as of a revision."""
+
+    @property
+    def revision(self) -> int:
+        """Which."""
+
+
 def page_of(
-    core: Core,
+    source: Revised,
     query: Query,
     found: Iterable[Item],
     view: Callable[[Item], View],
@@ -122,6 +182,6 @@ def page_of(
     rest = [pair for pair in ordered if after is None or pair[0] > after]
     return Page(
         items=[view(item) for _, item in rest[:limit]],
-        revision=core.revision,
+        revision=source.revision,
         next=rest[limit - 1][0] if len(rest) > limit else "",
     )

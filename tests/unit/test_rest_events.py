@@ -11,7 +11,7 @@ import pytest
 
 from sdn.client.client import Client
 from sdn.client.events import parse_events
-from sdn.controller import sse
+from sdn.controller import scope, sse
 from sdn.model.errors import HawseError, Kind
 from tests.unit.rest_server import BASE, Served, running, until
 
@@ -74,7 +74,7 @@ async def test_a_quiet_stream_says_that_it_lives(served: Served, monkeypatch: py
 
 
 async def test_streams_are_bounded_and_given_back(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "STREAMS_MAX", 1)
+    monkeypatch.setattr(scope, "STREAMS_MAX", 1)
     monkeypatch.setattr(sse, "KEEP_ALIVE_S", 0.01)
     async with served.session.get(BASE + "/v1/events") as response:
         assert response.status == 200
@@ -83,7 +83,7 @@ async def test_streams_are_bounded_and_given_back(served: Served, monkeypatch: p
         assert refused.headers["retry-after"] == "1"
 
     async def given_back() -> bool:  # the server notices at its next keep-alive
-        return served.edge.event_streams == 0
+        return not served.edge.event_streams
 
     await until(given_back)
     assert await read(served, "&since=0")

@@ -7,36 +7,13 @@ from typing import Any
 
 import msgspec
 
+from sdn.controller.principal import Access
 from sdn.controller.query import HOST
-from sdn.controller.route import Call, Reply, Route
-from sdn.model.errors import HawseError, Kind, unavailable
-from sdn.model.ids import NetworkId, TenantId
+from sdn.controller.route import Reply, Route, ScopedCall
+from sdn.controller.scope import Scope
+from sdn.controller.view import DropView
+from sdn.model.errors import HawseError, Kind
 from sdn.model.resources import Host
-
-QUERY_TIMEOUT_S = 5.0
-"""For one host; they are asked side by side."""
-HINT = "see 'hawse host ls'"
-
-
-class Count(msgspec.Struct, frozen=True):
-    """As an agent sends it: tenant and network are ids."""
-
-    tenant: str
-    network: str
-    cause: str
-    packets: int
-    bytes: int
-
-
-class DropView(msgspec.Struct, frozen=True, kw_only=True):
-    """One cause in one network of one host, all by name."""
-
-    host: str
-    tenant: str
-    network: str
-    cause: str
-    packets: int
-    bytes: int
 
 
 class DropsView(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,52 +23,44 @@ class DropsView(msgspec.Struct, frozen=True, kw_only=True):
     away: list[str]
 
 
-async def get_drops(call: Call) -> Reply:
-    """Of one host, which must be connected, or of all that are."""
+async def get_drops(call: ScopedCall) -> Reply:
+    """Of one host, which must be connected, or of all that are, asked side by side."""
     reference = call.query.text("host")
     if reference:
-        return Reply(DropsView(items=await _drops(call, call.core.state.resolve_host(reference)), away=[]))
-    hosts = sorted(call.core.state.hosts.values(), key=lambda host: host.name)
-    answers = await asyncio.gather(*(_drops_or_none(call, host) for host in hosts))
+        return Reply(DropsView(items=await _drops(call.scope, call.scope.host(reference)), away=[]))
+    hosts = call.scope.hosts()
+    answers = await asyncio.gather(*(_drops_or_none(call.scope, host) for host in hosts))
     items = [drop for answer in answers for drop in answer or ()]
     return Reply(
         DropsView(items=items, away=[h.name for h, answer in zip(hosts, answers, strict=True) if answer is None])
     )
 
 
-async def _drops_or_none(call: Call, host: Host) -> list[DropView] | None:
+async def _drops_or_none(scope: Scope, host: Host) -> list[DropView] | None:
     try:
-        return await _drops(call, host)
+        return await _drops(scope, host)
     except HawseError as error:
         if error.kind is not Kind.UNAVAILABLE:
             raise
         return None
 
 
-async def _drops(call: Call, host: Host) -> list[DropView]:
-    answer = await call.core.query(host.id, "drops", QUERY_TIMEOUT_S)
-    try:
-        counts: list[Count] = msgspec.convert(answer, list[Count])
-    except msgspec.ValidationError as error:
-        raise unavailable(f"host {host.name} answered with what is no list of drops: {error}", HINT) from None
-    return sorted((_view(call, host, count) for count in counts), key=_order)
-
-
-def _view(call: Call, host: Host, count: Count) -> DropView:
-    tenant = call.core.state.tenants.get(TenantId(count.tenant))
-    network = call.core.state.networks.get(NetworkId(count.network))
-    return DropView(
-        host=host.name,
-        tenant=tenant.name if tenant is not None else count.tenant,
-        network=network.name if network is not None else count.network,
-        cause=count.cause,
-        packets=count.packets,
-        bytes=count.bytes,
-    )
+async def _drops(scope: Scope, host: Host) -> list[DropView]:
+    return sorted(await scope.drops(host), key=_order)
 
 
 def _order(drop: DropView) -> Any:
     return (drop.tenant, drop.network, drop.cause)
 
 
-ROUTES = (Route("GET", "/v1/drops", get_drops, "what the guards dropped, by cause", DropsView, query=(HOST,)),)
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/drops",
+        get_drops,
+        "what the guards dropped, by cause",
+        DropsView,
+        query=(HOST,),
+        access=Access.TENANT,
+    ),
+)

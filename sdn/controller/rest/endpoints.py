@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
+from sdn.controller.principal import Access
 from sdn.controller.query import HOST, LABEL, NETWORK, PAGE, TENANT
-from sdn.controller.route import Call, Reply, Route
-from sdn.controller.view import EndpointView, Page, endpoint_view, has_labels, page_of
+from sdn.controller.route import Reply, Route, ScopedCall
+from sdn.controller.view import EndpointView, Page, page_of
+from sdn.model.ids import Revision
 
 
-async def list_endpoints(call: Call) -> Reply:
+async def list_endpoints(call: ScopedCall) -> Reply:
     """Every endpoint, or those of a tenant, network, host."""
-    state, query, labels = call.core.state, call.query, call.query.labels()
-    tenant_text, network_text, host_text = query.text("tenant"), query.text("network"), query.text("host")
-    tenant = state.resolve_tenant(tenant_text).id if tenant_text else None
-    network = state.resolve_network(network_text).id if network_text else None
-    host = state.resolve_host(host_text).id if host_text else None
-    found = [
-        endpoint
-        for endpoint in state.endpoints_of(network, host)
-        if tenant in (None, endpoint.tenant) and has_labels(endpoint.labels, labels)
-    ]
-    return Reply(page_of(call.core, query, found, lambda endpoint: endpoint_view(call.core, endpoint)))
+    query = call.query
+    found = call.scope.endpoints(query.text("tenant"), query.text("network"), query.text("host"), query.labels())
+    return Reply(page_of(call.scope, query, found, call.scope.endpoint_view))
 
 
-async def get_endpoint(call: Call) -> Reply:
+async def get_endpoint(call: ScopedCall) -> Reply:
     """One."""
-    endpoint = call.core.state.resolve_endpoint(call.reference)
-    return Reply(endpoint_view(call.core, endpoint), etag=call.core.state.revision_of("endpoint", endpoint.id))
+    view = call.scope.endpoint_view(call.scope.endpoint(call.reference))
+    return Reply(view, etag=Revision(view.revision))
 
 
-async def delete_endpoint(call: Call) -> Reply:
+async def delete_endpoint(call: ScopedCall) -> Reply:
     """Release it, whatever its host says."""
-    _, revision = await call.core.delete_endpoint(call.reference, call.actor)
-    return Reply(None, 204, revision)
+    return Reply(None, 204, await call.scope.delete_endpoint(call.reference))
 
 
 ALL, ONE = "/v1/endpoints", "/v1/endpoints/{reference}"
 FILTERS = (TENANT, NETWORK, HOST, LABEL, *PAGE)
 ROUTES = (
-    Route("GET", ALL, list_endpoints, "list endpoints", Page[EndpointView], query=FILTERS),
-    Route("GET", ONE, get_endpoint, "show an endpoint", EndpointView),
-    Route("DELETE", ONE, delete_endpoint, "release an endpoint by force", statuses=(204,)),
+    Route("GET", ALL, list_endpoints, "list endpoints", Page[EndpointView], query=FILTERS, access=Access.TENANT),
+    Route("GET", ONE, get_endpoint, "show an endpoint", EndpointView, access=Access.TENANT),
+    Route("DELETE", ONE, delete_endpoint, "release an endpoint by force", statuses=(204,), access=Access.TENANT),
 )

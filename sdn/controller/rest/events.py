@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sdn.controller.principal import Access
 from sdn.controller.query import Parameter
-from sdn.controller.route import Call, Route
+from sdn.controller.route import Route, ScopedCall
 from sdn.model.errors import invalid
 from sdn.model.ids import Revision
 
@@ -13,20 +14,20 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 
-async def stream_events(call: Call) -> web.StreamResponse:
+async def stream_events(call: ScopedCall) -> web.StreamResponse:
     """From a revision, or from the event after one that was seen, or from now."""
     from sdn.controller.sse import respond
 
     since = call.request.headers.get("Last-Event-ID") or call.query.text("since")
-    revision, number = parse_event_id(since) if since else (call.core.revision, -1)
-    if revision > call.core.revision:
+    revision, number = parse_event_id(since) if since else (call.scope.revision, -1)
+    if revision > call.scope.revision:
         raise invalid(
             f"revision {revision} does not exist yet",
-            f"the last one is {call.core.revision}",
+            f"the last one is {call.scope.revision}",
             since=revision,
-            last=call.core.revision,
+            last=call.scope.revision,
         )
-    return await respond(call.edge, call.request, revision, number, call.query.flag("follow", True))
+    return await respond(call.scope, call.request, revision, number, call.query.flag("follow", True))
 
 
 def parse_event_id(text: str) -> tuple[Revision, int]:
@@ -49,5 +50,6 @@ ROUTES = (
             Parameter("follow", "0: end after what is there", {"type": "integer", "enum": [0, 1]}),
         ),
         media="text/event-stream",
+        access=Access.TENANT,
     ),
 )

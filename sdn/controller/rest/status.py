@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from sdn.controller.principal import Access
 from sdn.controller.query import Parameter
-from sdn.controller.route import Call, Reply, Route
+from sdn.controller.route import Reply, Route, ScopedCall
 from sdn.controller.status import HostState, Step
 from sdn.model.errors import invalid
 from sdn.model.ids import Revision
@@ -24,31 +25,30 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     settled: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-async def get_status(call: Call) -> Reply:
+async def get_status(call: ScopedCall) -> Reply:
     """Now, or once the hosts concerned by a revision are in step or the time is up."""
     wanted, wait_s = call.query.integer("revision", 0, 1 << 62), call.query.seconds("wait", WAIT_MAX_S)
     if wanted is None:
         if wait_s is not None:
             raise invalid("wait without revision", "say which revision: ?revision=R&wait=SECONDS", parameter="wait")
-        status = call.core.status()
-        return Reply(StatusView(revision=status.revision, version=VERSION, hosts=status.hosts))
-    if wanted > call.core.revision:
+        return Reply(StatusView(revision=call.scope.revision, version=VERSION, hosts=call.scope.status()))
+    if wanted > call.scope.revision:
         raise invalid(
             f"revision {wanted} does not exist yet",
-            f"the last one is {call.core.revision}",
+            f"the last one is {call.scope.revision}",
             revision=wanted,
-            last=call.core.revision,
+            last=call.scope.revision,
         )
     states, settled = await _wait(call, Revision(wanted), wait_s or 0.0)
-    return Reply(StatusView(revision=call.core.revision, version=VERSION, hosts=tuple(states), settled=settled))
+    return Reply(StatusView(revision=call.scope.revision, version=VERSION, hosts=tuple(states), settled=settled))
 
 
-async def _wait(call: Call, revision: Revision, wait_s: float) -> tuple[list[HostState], bool]:
+async def _wait(call: ScopedCall, revision: Revision, wait_s: float) -> tuple[list[HostState], bool]:
     """In slices, so that a wait whose client has gone ends soon."""
     while True:
         slice_s = min(wait_s, SLICE_S)
         wait_s -= slice_s
-        states = await call.core.wait_settled(revision, slice_s)
+        states = await call.scope.wait_settled(revision, slice_s)
         settled = all(state.state in (Step.APPLIED, Step.FAILED) for state in states)
         if settled or wait_s <= 0 or call.request.transport is None:
             return states, settled
@@ -69,5 +69,6 @@ ROUTES = (
                 {"type": "number", "minimum": 0, "maximum": WAIT_MAX_S},
             ),
         ),
+        access=Access.TENANT,
     ),
 )

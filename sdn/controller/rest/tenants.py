@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from sdn.controller.principal import Access
 from sdn.controller.query import LABEL, PAGE
-from sdn.controller.route import Call, Reply, Route
+from sdn.controller.route import Call, Reply, Route, ScopedCall
 from sdn.controller.specs import TenantSpec
-from sdn.controller.view import Page, TenantView, has_labels, page_of, tenant_view
+from sdn.controller.view import Page, TenantView, page_of, tenant_view
+from sdn.model.ids import Revision
 
 
-async def list_tenants(call: Call) -> Reply:
+async def list_tenants(call: ScopedCall) -> Reply:
     """Every tenant."""
-    labels = call.query.labels()
-    found = [tenant for tenant in call.core.state.tenants.values() if has_labels(tenant.labels, labels)]
-    return Reply(page_of(call.core, call.query, found, lambda tenant: tenant_view(call.core, tenant)))
+    found = call.scope.tenants(call.query.labels())
+    return Reply(page_of(call.scope, call.query, found, call.scope.tenant_view))
 
 
 async def create_tenant(call: Call) -> Reply:
@@ -21,10 +22,10 @@ async def create_tenant(call: Call) -> Reply:
     return Reply(tenant_view(call.core, tenant), 201, revision)
 
 
-async def get_tenant(call: Call) -> Reply:
+async def get_tenant(call: ScopedCall) -> Reply:
     """One."""
-    view = tenant_view(call.core, call.core.state.resolve_tenant(call.reference))
-    return Reply(view, etag=call.core.state.revision_of("tenant", view.id))
+    view = call.scope.tenant_view(call.scope.tenant(call.reference))
+    return Reply(view, etag=Revision(view.revision))
 
 
 async def put_tenant(call: Call) -> Reply:
@@ -41,9 +42,11 @@ async def delete_tenant(call: Call) -> Reply:
 
 ONE = "/v1/tenants/{reference}"
 ROUTES = (
-    Route("GET", "/v1/tenants", list_tenants, "list tenants", Page[TenantView], query=(LABEL, *PAGE)),
+    Route(
+        "GET", "/v1/tenants", list_tenants, "list tenants", Page[TenantView], query=(LABEL, *PAGE), access=Access.TENANT
+    ),
     Route("POST", "/v1/tenants", create_tenant, "make a tenant", TenantView, TenantSpec, statuses=(201,)),
-    Route("GET", ONE, get_tenant, "show a tenant", TenantView),
+    Route("GET", ONE, get_tenant, "show a tenant", TenantView, access=Access.TENANT),
     Route("PUT", ONE, put_tenant, "make a tenant so", TenantView, TenantSpec, statuses=(200, 201), conditional=True),
     Route("DELETE", ONE, delete_tenant, "remove a tenant; it must have no networks", statuses=(204,)),
 )
