@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
 from sdn.model.address import parse_address
+from sdn.model.certificate import parse_certificates, parse_fingerprint
 from sdn.model.codec import Decoder
 from sdn.model.errors import HawseError, invalid, not_found
 from sdn.model.ids import HostId
 
-SHA256_HEX_LENGTH = 64
+T = TypeVar("T")
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`controllers`: https URLs, in order of preference; `fingerprint`: SHA-256 of the certificate's DER, in hex.
+    """`controllers`: https URLs, in order of preference; `authority`: PEM of every authority that is trusted.
+
+    `fingerprint`: SHA-256 of the DER of the newest authority, in hex.
 
     A VTEP is the source address of the route to a controller of its family unless it is given here.
     """
 
     controllers: tuple[str, ...]
+    authority: str
     fingerprint: str
     host: HostId
     secret: str
@@ -58,9 +64,12 @@ def parse_configuration(text: bytes) -> Configuration:
         raise invalid("`controllers` is empty", "name at least one, as https://ADDRESS:PORT")
     for url in configuration.controllers:
         controller_address(url)
-    fingerprint = configuration.fingerprint.replace(":", "").lower()
-    if len(fingerprint) != SHA256_HEX_LENGTH or any(digit not in "0123456789abcdef" for digit in fingerprint):
-        raise invalid("`fingerprint` is not a SHA-256 in hex", "it has 64 digits; see the credential's reply")
+    fingerprint = _told("fingerprint", parse_fingerprint, configuration.fingerprint)
+    trusted = _told("authority", parse_certificates, configuration.authority)
+    if fingerprint not in [one.fingerprint for one in trusted]:
+        raise invalid(
+            f"`fingerprint` is {fingerprint}, which no certificate in `authority` has", "mint the credential again"
+        )
     return msgspec.structs.replace(
         configuration,
         fingerprint=fingerprint,
@@ -79,6 +88,13 @@ def controller_address(url: str) -> tuple[str, int]:
     if parts.scheme != "https" or not parts.hostname:
         raise invalid(f"{url!r} is not an https URL", "write it as https://ADDRESS:PORT")
     return parts.hostname, port
+
+
+def _told(field: str, parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except HawseError as error:
+        raise invalid(f"`{field}`: {error.message}", "see the credential's reply") from None
 
 
 def _vtep(text: str | None, *, ipv6: bool) -> str | None:

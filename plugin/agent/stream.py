@@ -1,15 +1,26 @@
-"""The stream's transport: a WebSocket over TLS whose certificate is pinned by its fingerprint."""
+"""The stream's transport: a WebSocket over TLS, to who has a certificate of a trusted authority."""
 
 from __future__ import annotations
 
 import asyncio
 import collections
 import contextlib
+import ssl
+import time
 
 from plugin.agent.configuration import Configuration
 from sdn.model.errors import HawseError, Kind, denied, unavailable
 from sdn.model.stream import unpack_frame
 from sdn.service.startup import lean_imports
+from sdn.service.trust import (
+    IDENTITY_BYTES_MAX,
+    IDENTITY_PATH,
+    Sighting,
+    mistrust,
+    sighting_of,
+    unverified_context,
+    verifying_context,
+)
 
 with lean_imports():
     import aiohttp
@@ -58,7 +69,12 @@ class Dialer:
 
     def __init__(self, configuration: Configuration) -> None:
         self._urls = list(configuration.controllers)
-        self._fingerprint = bytes.fromhex(configuration.fingerprint)
+        self.use(configuration)
+
+    def use(self, configuration: Configuration) -> None:
+        """Connect as this one says from now on; its controllers stay those that there were."""
+        self._authority = configuration.authority
+        self._context = verifying_context(configuration.authority)
         self._authorization = f"Bearer {configuration.host}:{configuration.secret}"
 
     async def __call__(self) -> WebSocketChannel:
@@ -78,8 +94,7 @@ class Dialer:
         raise unavailable("; ".join(error.message for error in errors), errors[0].hint)
 
     async def _dial(self, url: str) -> WebSocketChannel:
-        connector = aiohttp.TCPConnector(ssl=aiohttp.Fingerprint(self._fingerprint), limit=1)
-        session = aiohttp.ClientSession(connector=connector)
+        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._context, limit=1))
         try:
             async with asyncio.timeout(CONNECT_S):
                 socket = await session.ws_connect(
@@ -91,32 +106,60 @@ class Dialer:
                 )
         except BaseException as error:
             await session.close()
+            if isinstance(error, aiohttp.ClientConnectorCertificateError):
+                raise await self._mistrust(url, error.certificate_error) from None
             explained = _explain(url, error)
             if explained is None:
                 raise
             raise explained from None
         return WebSocketChannel(session, socket)
 
+    async def _mistrust(self, url: str, error: Exception) -> HawseError:
+        if not isinstance(error, ssl.SSLCertVerificationError):  # aiohttp allows for more than there is
+            return denied(f"{url} has no certificate that can be verified: {error}", "is this a controller?")
+        return mistrust(url, error, self._authority, await _sight(url), time.time())
+
+
+async def _sight(url: str) -> Sighting:
+    """What that end shows to anybody: for the sentence that says why it is not trusted."""
+    connector = aiohttp.TCPConnector(ssl=unverified_context(), limit=1)
+    try:
+        async with (
+            asyncio.timeout(CONNECT_S),
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get(url.rstrip("/") + IDENTITY_PATH, allow_redirects=False) as response,
+        ):
+            transport = response.connection.transport if response.connection is not None else None
+            shown = transport.get_extra_info("ssl_object") if transport is not None else None
+            server = shown.getpeercert(binary_form=True) if shown is not None else None
+            return sighting_of(server, await response.content.read(IDENTITY_BYTES_MAX))
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return Sighting()
+
 
 def _explain(url: str, error: BaseException) -> HawseError | None:
     match error:
-        case aiohttp.ServerFingerprintMismatch():
-            return denied(
-                f"{url} has another certificate than the one that was pinned",
-                "if the controller was made anew, mint this host's credential again; if not, somebody is in between",
-            )
         case aiohttp.WSServerHandshakeError(status=401 | 403):
             return denied(
                 f"{url} does not accept this host's credential", "mint a new one: POST /v1/hosts/NAME/credential"
             )
         case aiohttp.WSServerHandshakeError():
             return unavailable(f"{url} answered {error.status} to the stream", "is this a controller?")
+        case aiohttp.ClientConnectorSSLError():
+            return unavailable(
+                f"{url} does not speak TLS 1.3 as a controller does: {_tls_reason(error.os_error)}",
+                "is this a controller?",
+            )
         case TimeoutError():
             return unavailable(f"{url} did not answer within {CONNECT_S:g} s", "is the controller running?")
         case aiohttp.ClientError() | OSError():
             return unavailable(f"cannot reach {url}: {_reason(error)}", "is the controller running?")
         case _:
             return None
+
+
+def _tls_reason(error: OSError) -> str:
+    return (getattr(error, "reason", None) or str(error)).replace("_", " ").lower()
 
 
 def _reason(error: BaseException) -> str:

@@ -8,18 +8,31 @@ from typing import Any
 
 from sdn.controller.core import Core
 from sdn.controller.metrics import Metrics
+from sdn.controller.throttle import Throttle
+from sdn.controller.tls import Identity
 from sdn.model.ids import TenantId
 
 
 @dataclasses.dataclass(slots=True)
 class Edge:
-    """`fingerprint` and `controllers` (URLs) are what a host's credential tells it; `ready` is what /readyz says."""
+    """`controllers` (URLs) are what a host's credential tells it; `ready` is what /readyz says."""
 
     core: Core
-    fingerprint: str
+    identity: Identity
     log: Any
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
+    throttle: Throttle = dataclasses.field(default_factory=Throttle)
     controllers: tuple[str, ...] = ()
     ready: bool = False
     event_streams: collections.Counter[TenantId | None] = dataclasses.field(default_factory=collections.Counter)
     """Open ones, by tenant; None: the administrators'."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What a token pins: the hash of the newest authority's certificate."""
+        return self.identity.fingerprint
+
+    @property
+    def authority(self) -> str:
+        """What a host verifies by: the certificates of all trusted authorities, in PEM."""
+        return self.identity.bundle

@@ -114,7 +114,7 @@ async def _serve(
     from sdn.controller.measured import MeasuredStore
     from sdn.controller.metrics import Metrics
     from sdn.controller.server import serving
-    from sdn.controller.tls import open_identity
+    from sdn.controller.tls import open_identity, renewing
     from sdn.store.sqlite import SqliteStore
 
     identity = open_identity(daemon.root.tls)
@@ -122,7 +122,7 @@ async def _serve(
     store = MeasuredStore(await SqliteStore.open(daemon.root.database), metrics.commit_s.observe, time.monotonic)
     try:
         core = await Core.start(store, clock=time.time, random_bits=secrets.randbits, options=core_options)
-        edge = Edge(core, identity.fingerprint, daemon.log, metrics)
+        edge = Edge(core, identity, daemon.log, metrics)
         try:
             path = daemon.root.controller_socket
             async with serving(edge, path, addresses, identity.server_context()) as bound:
@@ -132,7 +132,8 @@ async def _serve(
                 tune_collector()  # what was imported and loaded meanwhile stays, too
                 daemon.log.info("serving", listen=[str(one) for one in bound], revision=core.revision)
                 daemon.ready()
-                async with _announced(daemon, identity.fingerprint, edge.controllers, bound if discoverable else ()):
+                announced = _announced(daemon, identity.fingerprint, edge.controllers, bound if discoverable else ())
+                async with announced, renewing(identity, daemon.log):
                     await daemon.stopping.wait()
                 edge.ready = False
                 await core.close()  # ends every stream and wait, so that the listeners can close at once

@@ -14,6 +14,7 @@ import aiohttp
 from sdn.client.client import Client
 from sdn.model.codec import encode_msgpack
 from sdn.model.stream import Attached, AttachRequest, Failed, Hello, Report, Sync, Welcome, down_decoder, unpack_frame
+from sdn.service.trust import verifying_context
 from tests.bench.attach import ROUNDS, attacher
 from tests.bench.measure import progress
 from tests.bench.stand import Inside, Lab
@@ -59,11 +60,11 @@ async def _attach_all(credentials: list[dict[str, Any]]) -> None:
 async def _ghost(number: int, credential: dict[str, Any]) -> None:
     """A host that attaches its share and reports what it is sent as applied."""
     url = next(url for url in credential["controllers"] if "[" not in url)
-    pinned = aiohttp.Fingerprint(bytes.fromhex(credential["fingerprint"]))
+    trusted = verifying_context(credential["authority"])
     headers = {"Authorization": f"Bearer {credential['host']}:{credential['secret']}"}
     async with (
         aiohttp.ClientSession() as http,
-        http.ws_connect(f"{url}/v1/stream", ssl=pinned, headers=headers, max_msg_size=0) as socket,
+        http.ws_connect(f"{url}/v1/stream", ssl=trusted, headers=headers, max_msg_size=0) as socket,
     ):
         hello = Hello(
             host=credential["host"],

@@ -13,12 +13,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sdn.cli.exits import Exit
+from sdn.controller.authority import make_authority
 from sdn.model.errors import HawseError, Kind
 from sdn.service.contract_client import request
 from tests.e2e.standing_lab import COMMAND, PATIENCE_S, TOPOLOGY, Lab, environment, hawse, standing_lab
@@ -367,8 +369,9 @@ def test_with_its_controller_away_a_host_goes_on_and_says_what_it_cannot(tmp_pat
 @pytest.fixture
 def agent_root(tmp_path: Path) -> Path:
     """A root with an agent's identity; its controller does not exist."""
+    authority = make_authority(time.time()).certificate
     identity = {
-        "controllers": ["https://127.0.0.1:1"], "fingerprint": "0" * 64,
+        "controllers": ["https://127.0.0.1:1"], "authority": authority.pem, "fingerprint": authority.fingerprint,
         "host": "01m82anbrsfmazdv9tm7sp54d2", "name": "h", "secret": "s",
     }  # fmt: skip
     (tmp_path / "state").mkdir(mode=0o700)

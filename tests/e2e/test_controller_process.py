@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import getpass
-import hashlib
 import json
 import os
 import select
 import signal
 import socket
-import ssl
 import stat
 import subprocess
 import sys
@@ -22,7 +20,9 @@ from typing import Any
 import pytest
 
 from sdn.client.client import Client
+from sdn.model.certificate import parse_certificates
 from sdn.model.errors import HawseError, Kind
+from sdn.service.trust import verifying_context
 
 TIMEOUT_S = 60.0
 COMMAND = [sys.executable, "-m", "sdn.cli.main", "controller"]
@@ -78,14 +78,14 @@ def refused(root: Path, *options: str) -> tuple[int, str]:
     return ended.returncode, ended.stderr
 
 
-def certificate(url: str) -> bytes:
-    """The DER that is shown to who connects."""
+def verified(url: str, authority: str) -> bool:
+    """Whether who trusts that authority may speak to it."""
     host, _, port = url.removeprefix("https://").rpartition(":")
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection((host, int(port)), TIMEOUT_S) as raw, context.wrap_socket(raw) as wrapped:
-        assert wrapped.version() == "TLSv1.3"
-        return wrapped.getpeercert(binary_form=True) or b""
+    with (
+        socket.create_connection((host, int(port)), TIMEOUT_S) as raw,
+        verifying_context(authority).wrap_socket(raw) as wrapped,
+    ):
+        return wrapped.version() == "TLSv1.3"
 
 
 def contents(client: Client) -> dict[str, Any]:
@@ -103,8 +103,9 @@ def test_a_life(tmp_path: Path) -> None:
         assert [tenant["name"] for tenant in client.items("/v1/tenants")] == ["default"]
         client.post("/v1/hosts", {"name": "h1"})
         credential = client.post("/v1/hosts/h1/credential").body
-        assert hashlib.sha256(certificate(credential["controllers"][0])).hexdigest() == credential["fingerprint"]
-        assert stat.S_IMODE((root / "state" / "tls" / "controller.pem").stat().st_mode) == 0o600
+        assert verified(credential["controllers"][0], credential["authority"])
+        assert parse_certificates(credential["authority"])[0].fingerprint == credential["fingerprint"]
+        assert stat.S_IMODE((root / "state" / "tls" / "authority.pem").stat().st_mode) == 0o600
         assert running.end(signal.SIGTERM) == 0
         assert running.process.communicate()[1] == b""
         log = running.log.read_text()

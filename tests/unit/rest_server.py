@@ -103,7 +103,7 @@ async def running(directory: Path, options: Options | None = None, disk: Disk | 
         random_bits=random.Random(7).getrandbits,
         options=options or Options(),
     )
-    edge, path = Edge(core, identity.fingerprint, log, metrics), directory / "s"
+    edge, path = Edge(core, identity, log, metrics), directory / "s"
     try:
         async with serving(edge, path, [Address("127.0.0.1", 0)], identity.server_context()) as bound:
             edge.controllers = advertised((), bound)

@@ -11,11 +11,14 @@ import pytest
 from plugin.agent.configuration import parse_configuration, read_configuration
 from plugin.agent.facts import HostFacts, read_facts, read_incarnation, resolve_host
 from plugin.kernel.route import Uplink
+from sdn.controller.authority import make_authority
 from sdn.model.errors import HawseError, Kind
 
+AUTHORITY = make_authority(1e9).certificate
 GOOD: dict[str, Any] = {
     "controllers": ["https://192.0.2.9:4780", "https://[2001:db8::9]:4780"],
-    "fingerprint": "AB:" * 31 + "ab",
+    "authority": AUTHORITY.pem,
+    "fingerprint": AUTHORITY.fingerprint.upper(),
     "host": "0" * 26,
     "name": "h1",
     "secret": "hush",
@@ -80,7 +83,9 @@ def test_names_and_incarnation() -> None:
         ({"controllers": []}, "`controllers` is empty"),
         ({"controllers": ["http://a:1"]}, "not an https URL"),
         ({"controllers": ["https://a:99999"]}, "not a URL"),
-        ({"fingerprint": "ab"}, "not a SHA-256"),
+        ({"fingerprint": "ab"}, "`fingerprint`: .* not a SHA-256"),
+        ({"fingerprint": "ab" * 32}, "which no certificate in `authority` has"),
+        ({"authority": "text"}, "`authority`: it holds no certificate"),
         ({"vtep4": "2001:db8::1"}, "belongs in vtep4"),
         ({"vtep6": "192.0.2.1"}, "belongs in vtep4"),
         ({"vtep4": "x"}, "not an IP address"),
@@ -98,7 +103,7 @@ def test_a_wrong_file_is_refused_with_its_place(changes: dict[str, Any], sentenc
 
 def test_a_good_file_and_none(tmp_path: Path) -> None:
     configuration = parse_configuration(json.dumps(GOOD).encode())
-    assert configuration.fingerprint == "ab" * 32
+    assert configuration.fingerprint == AUTHORITY.fingerprint
     assert "hush" not in repr(configuration)
     with pytest.raises(HawseError, match="cannot read the agent's configuration") as caught:
         read_configuration(tmp_path / "agent.json")

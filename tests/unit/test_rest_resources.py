@@ -136,6 +136,7 @@ async def test_a_hosts_life(served: Served) -> None:
     assert credential.status == 201
     assert credential.body["host"] == host
     assert credential.body["fingerprint"] == served.identity.fingerprint
+    assert credential.body["authority"] == served.identity.bundle
     assert credential.body["controllers"] == [f"https://{served.address}"]
     assert served.core.authenticate(credential.body["host"], credential.body["secret"]).name == "h1"
     got = await served.ask("GET", "/v1/hosts/h1")

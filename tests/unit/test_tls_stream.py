@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sdn.controller import server, stream_endpoint
+from sdn.controller import server, stream_endpoint, throttle
+from sdn.controller.authority import make_authority
 from sdn.model.codec import encode_msgpack
 from sdn.model.stream import Hello, Sync, Welcome, down_decoder, unpack_frame
+from sdn.service.trust import verifying_context
 from tests.unit.rest_server import Served, running, until
 
 
 @pytest.fixture
 async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    monkeypatch.setattr(stream_endpoint, "REFUSAL_DELAY_S", 0.0)
+    monkeypatch.setattr(throttle, "FREE", 1000.0)
     async with running(tmp_path) as running_controller:
         yield running_controller
 
@@ -30,10 +33,6 @@ async def credential(served: Served, name: str = "h1") -> dict[str, Any]:
     return body
 
 
-def pin(fingerprint: str) -> aiohttp.Fingerprint:
-    return aiohttp.Fingerprint(bytes.fromhex(fingerprint))
-
-
 def bearer(given: dict[str, Any]) -> dict[str, str]:
     return {"Authorization": f"Bearer {given['host']}:{given['secret']}"}
 
@@ -43,7 +42,7 @@ async def test_hello_over_tls(served: Served) -> None:
     url = f"{given['controllers'][0]}/v1/stream"
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(url, ssl=pin(given["fingerprint"]), headers=bearer(given)) as socket,
+        session.ws_connect(url, ssl=verifying_context(given["authority"]), headers=bearer(given)) as socket,
     ):
         hello = Hello(host=given["host"], incarnation="boot:1", mtu_bytes=1500, vtep4="192.0.2.1")
         await socket.send_bytes(encode_msgpack(hello))
@@ -62,10 +61,13 @@ async def test_hello_over_tls(served: Served) -> None:
 
 
 async def test_a_foreign_certificate_is_refused(served: Served) -> None:
+    other = make_authority(time.time()).certificate
     given = await credential(served)
     async with aiohttp.ClientSession() as session:
-        with pytest.raises(aiohttp.ServerFingerprintMismatch):
-            await session.ws_connect(f"https://{served.address}/v1/stream", ssl=pin("0" * 64), headers=bearer(given))
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await session.ws_connect(
+                f"https://{served.address}/v1/stream", ssl=verifying_context(other.pem), headers=bearer(given)
+            )
     assert served.log.named("stream opened") == []
 
 
@@ -82,9 +84,9 @@ async def test_a_wrong_credential_is_refused(served: Served, wrong: str) -> None
     url = f"https://{served.address}/v1/stream"
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
-            await session.ws_connect(url, ssl=pin(given["fingerprint"]), headers=headers)
+            await session.ws_connect(url, ssl=verifying_context(given["authority"]), headers=headers)
         assert caught.value.status == 401
-        async with session.get(url, ssl=pin(given["fingerprint"]), headers=headers) as response:
+        async with session.get(url, ssl=verifying_context(given["authority"]), headers=headers) as response:
             problem = await response.json(content_type="application/problem+json")
             assert (response.status, problem["kind"]) == (401, "denied")
             assert response.headers["WWW-Authenticate"] == "Bearer"
@@ -98,21 +100,16 @@ async def test_a_minted_secret_voids_the_one_before(served: Served) -> None:
     url = f"https://{served.address}/v1/stream"
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.WSServerHandshakeError):
-            await session.ws_connect(url, ssl=pin(old["fingerprint"]), headers=bearer(old))
-        async with session.ws_connect(url, ssl=pin(new["fingerprint"]), headers=bearer(new)):
+            await session.ws_connect(url, ssl=verifying_context(old["authority"]), headers=bearer(old))
+        async with session.ws_connect(url, ssl=verifying_context(new["authority"]), headers=bearer(new)):
             pass
 
 
-async def test_tcp_carries_nothing_else(served: Served) -> None:
+async def test_a_stream_is_a_websocket(served: Served) -> None:
     given = await credential(served)
     async with aiohttp.ClientSession(f"https://{served.address}") as session:
-        fingerprint = pin(given["fingerprint"])
-        async with session.get("/healthz", ssl=fingerprint) as response:
-            assert response.status == 200
-        for path in ("/v1/tenants", "/v1/hosts", "/metrics", "/openapi.json", "/readyz"):
-            async with session.get(path, ssl=fingerprint, headers=bearer(given)) as response:
-                assert response.status == 404
-        async with session.get("/v1/stream", ssl=fingerprint, headers=bearer(given)) as response:
+        trusted = verifying_context(given["authority"])
+        async with session.get("/v1/stream", ssl=trusted, headers=bearer(given)) as response:
             assert response.status == 426
 
 
@@ -129,7 +126,7 @@ async def test_what_is_no_message_ends_the_stream(served: Served, message: str) 
     url = f"https://{served.address}/v1/stream"
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(url, ssl=pin(given["fingerprint"]), headers=bearer(given)) as socket,
+        session.ws_connect(url, ssl=verifying_context(given["authority"]), headers=bearer(given)) as socket,
     ):
         if message == "text":
             await socket.send_str("hello")

@@ -9,14 +9,19 @@ from sdn.controller.route import Call, Reply, Route
 from sdn.controller.specs import HostSpec
 from sdn.controller.status import HostState
 from sdn.controller.view import HostView, Page, has_labels, host_view, page_of
+from sdn.model.resources import Host
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host needs to connect. `secret` is shown this once; `fingerprint` pins the controllers' certificate."""
+    """What a host needs to connect. `secret` is shown this once.
+
+    `authority`: certificates in PEM that the controllers' are verified by; `fingerprint`: SHA-256 of the newest.
+    """
 
     host: str
     name: str
     secret: str
+    authority: str
     fingerprint: str
     controllers: tuple[str, ...]
 
@@ -51,14 +56,34 @@ async def mint_credential(call: Call) -> Reply:
     """A new secret, which voids the one before."""
     host = call.core.state.resolve_host(call.reference)
     secret = await call.core.mint_credential(host.id, call.actor)
-    credential = Credential(
+    return Reply(credential_of(call, host, secret), 201, call.core.revision)
+
+
+async def drain_host(call: Call) -> Reply:
+    """No further attachments on it."""
+    return await _drain(call, undo=False)
+
+
+async def undrain_host(call: Call) -> Reply:
+    """Attachments again."""
+    return await _drain(call, undo=True)
+
+
+async def _drain(call: Call, undo: bool) -> Reply:
+    host, revision = await call.core.drain_host(call.reference, undo, call.actor)
+    return Reply(host_view(call.core, host, _states(call).get(host.id)), 200, revision)
+
+
+def credential_of(call: Call, host: Host, secret: str) -> Credential:
+    """What a host is told, this once."""
+    return Credential(
         host=host.id,
         name=host.name,
         secret=secret,
+        authority=call.edge.authority,
         fingerprint=call.edge.fingerprint,
         controllers=call.edge.controllers,
     )
-    return Reply(credential, 201, call.core.revision)
 
 
 def _states(call: Call) -> dict[str, HostState]:
@@ -73,4 +98,6 @@ ROUTES = (
     Route("GET", ONE, get_host, "show a host", HostView),
     Route("DELETE", ONE, forget_host, "forget a host, with its endpoints", query=(FORCE,), statuses=(204,)),
     Route("POST", f"{ONE}/credential", mint_credential, "give a host a new secret", Credential, statuses=(201,)),
+    Route("PUT", f"{ONE}/drain", drain_host, "take no further attachments on a host", HostView),
+    Route("DELETE", f"{ONE}/drain", undrain_host, "take attachments on a host again", HostView),
 )
