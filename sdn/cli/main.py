@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from sdn.cli.commands import COMMANDS, GROUPS, Command, below, find
 from sdn.cli.exits import MEANINGS, Exit, UsageError, exit_of
 from sdn.cli.output import complain
+from sdn.cli.topics import TOPICS
 from sdn.model.errors import HawseError
 
 TRACEBACK = "HAWSE_TRACEBACK"
@@ -85,8 +86,8 @@ def _dispatch(arguments: list[str]) -> int:
         arguments, words = ["version"], ("version",)
     if not words and arguments and arguments[0] not in ("-h", "--help"):
         raise UsageError(f"there is no option {arguments[0]!r} before a command", "'hawse --help' lists commands")
-    if not words or arguments[0] == "help":
-        return _help(tuple(arguments[1:]))
+    if not words:
+        return show_help(())
     command = find(words)
     if command is None:
         return _no_such(words, arguments)
@@ -156,22 +157,30 @@ def _epilog(command: Command) -> str:
     return "\n".join([f"{title}:", *(f"  {example}" for example in command.examples), "", MEANINGS])
 
 
-def _help(words: tuple[str, ...]) -> int:
+def show_help(words: tuple[str, ...]) -> int:
+    """Of a command, of a group of them, or of all. `words` spell what there is."""
     command = find(words) if words else None
-    if words and command is None and words[0] not in GROUPS:
-        return _no_such(words, [])
     if command is not None and not command.raw:
         build_parser(command).print_help()
         return Exit.OK
-    if words and words[0] in GROUPS:
-        _print_commands(f"hawse {words[0]}: {GROUPS[words[0]]}", below(words[:1]))
+    if words:
+        _print_group(words[0])
         return Exit.OK
     print(
         "hawse: a network for containers on several hosts\n\nusage: hawse [--root DIR] [--controller URL] COMMAND …\n"
     )
     _print_commands("commands:", list(COMMANDS))
-    print(f"\n{EXAMPLES}\n{MEANINGS}\n\n'hawse COMMAND --help' explains one.")
+    print("\ntopics:")
+    for topic, summary in TOPICS.items():
+        print(f"  {'help ' + topic:<18}{summary}")
+    print(f"\n{EXAMPLES}\n{MEANINGS}\n\n'hawse COMMAND --help' explains one, 'hawse help TOPIC' what is behind them.")
     return Exit.OK
+
+
+def _print_group(group: str) -> None:
+    _print_commands(f"hawse {group}: {GROUPS[group]}", below((group,)))
+    if f"{group}s" in TOPICS:
+        print(f"\n'hawse help {group}s' explains what they are about.")
 
 
 def _print_commands(title: str, commands: list[Command]) -> None:
@@ -184,7 +193,7 @@ def _no_such(words: tuple[str, ...], arguments: list[str]) -> int:
     from sdn.cli.nearest import nearest_command
 
     if words[0] in GROUPS and len(words) == 1:
-        _print_commands(f"hawse {words[0]}: {GROUPS[words[0]]}", below(words[:1]))
+        _print_group(words[0])
         asked = any(word in ("-h", "--help") for word in arguments)
         return Exit.OK if asked else Exit.USAGE
     meant = nearest_command(words)
