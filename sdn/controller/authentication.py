@@ -16,6 +16,7 @@ from aiohttp import web
 
 from sdn.controller.call import actor_of
 from sdn.controller.edge import Edge
+from sdn.controller.gate import proved
 from sdn.controller.plan_tokens import UnprovenError
 from sdn.controller.principal import Access, Principal, Role
 from sdn.controller.problem import RefusedError
@@ -38,6 +39,7 @@ async def admit(edge: Edge, request: web.Request, access: Access, what: str) -> 
     """
     principal = NOBODY if access is Access.ANYONE else await _principal(edge, request, access)
     request[PRINCIPAL] = principal
+    proved(request, principal)
     if not principal.may(access):
         raise _forbidden(edge, principal, access, what)
     return principal

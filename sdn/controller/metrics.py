@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ class Metrics:
         self.request_s = Histogram()
         self.commit_s = Histogram()
         self.authentication_failures = 0
+        self.connections: collections.Counter[str] = collections.Counter()
+        """What befell connections at the gate, in its words, which are few."""
+        self.connections_open: Callable[[], dict[str, int]] = dict
 
     def render(self, gauges: Gauges) -> tuple[bytes, str]:
         """The text and its content type. Blocks 50 ms the first time: call it on a thread."""
@@ -88,6 +91,14 @@ class _Collector:
         yield requests
         failures = self._metrics.authentication_failures
         yield CounterMetricFamily("hawse_authentication_failures", "Hosts refused.", value=failures)
+        happened = CounterMetricFamily("hawse_connections", "What befell connections at the gate.", labels=["what"])
+        for what, count in list(self._metrics.connections.items()):
+            happened.add_metric([what], count)
+        yield happened
+        open_ = GaugeMetricFamily("hawse_connections_open", "TCP connections, by what they have proved.", labels=["of"])
+        for of, count in self._metrics.connections_open().items():
+            open_.add_metric([of], count)
+        yield open_
         for name, text, histogram in (
             ("request", "Time to handle a request.", self._metrics.request_s),
             ("commit", "Time to commit a transaction durably.", self._metrics.commit_s),

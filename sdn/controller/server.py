@@ -1,12 +1,12 @@
-"""The listeners: REST on a unix socket, host streams on TCP in TLS."""
+"""The listeners: REST on a unix socket; REST and host streams on TCP, in TLS, behind the gate."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import logging
 import os
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -17,19 +17,22 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from sdn.controller.application import rest_application, stream_application
 from sdn.controller.edge import Edge
+from sdn.controller.gate import Gate, LocalGate, close_unproven
+from sdn.controller.governor import limits_for
 from sdn.controller.listen import Address
 from sdn.model.errors import HawseError, conflict, denied, invalid, unavailable
 
 KEEP_ALIVE_S = 20.0
 """Of a connection without a request; it bounds the time that the headers may take, too."""
 HEADER_BYTES_MAX = 8190
+"""Of the request's line, and of each header."""
+HEADERS_MAX = 64
 LINGER_S = 1.0
 """How long a refused body is read on, so that its sender gets to the reply."""
 SHUTDOWN_TIMEOUT_S = 2.0
 """For handlers that are still at it when everything else has ended."""
-BACKLOG = 512
-HANDSHAKE_TIMEOUT_S = 10.0
-TLS_SHUTDOWN_TIMEOUT_S = 1.0
+BACKLOG = 1024
+"""Connections that the kernel holds until the loop turns: a fleet may come back all at once."""
 
 
 @contextlib.asynccontextmanager
@@ -41,19 +44,25 @@ async def serving(
     Raises: CONFLICT (in use), DENIED, INVALID (not an address of this machine).
     """
     async with contextlib.AsyncExitStack() as stack:
+        limits = limits_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         listeners = [stack.enter_context(contextlib.closing(_listen_tcp(address))) for address in addresses]
         bound = [Address(listener.getsockname()[0], listener.getsockname()[1]) for listener in listeners]
-        streams = await _run(stack, stream_application(edge))
+        streams = stream_application(edge)
+        streams.on_response_prepare.append(close_unproven)
+        server = await _run(stack, streams)
+        gate = Gate(context, limits, edge.metrics, edge.log)
+        stack.push_async_callback(gate.close)
         for listener in listeners:
-            await _serve_tls(stack, streams, listener, context)
+            gate.listen(listener, server)
         local = stack.enter_context(contextlib.closing(_listen_unix(path)))
         stack.callback(_unlink, path)
-        rest = await _run(stack, rest_application(edge))
-        await web.SockSite(rest, local, backlog=BACKLOG).start()
+        server = await _run(stack, rest_application(edge))
+        local_gate = LocalGate(local, server, limits.local, edge.metrics, edge.log)
+        stack.callback(local_gate.close)
         yield bound
 
 
-async def _run(stack: contextlib.AsyncExitStack, application: web.Application) -> web.AppRunner:
+async def _run(stack: contextlib.AsyncExitStack, application: web.Application) -> web.Server:
     runner = web.AppRunner(
         application,
         access_log=None,
@@ -63,26 +72,14 @@ async def _run(stack: contextlib.AsyncExitStack, application: web.Application) -
         lingering_time=LINGER_S,
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
+        max_headers=HEADERS_MAX,
+        auto_decompress=False,  # nobody compresses what fits into a megabyte, but for a bomb
         shutdown_timeout=SHUTDOWN_TIMEOUT_S,
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    return runner
-
-
-async def _serve_tls(
-    stack: contextlib.AsyncExitStack, runner: web.AppRunner, listener: socket.socket, context: ssl.SSLContext
-) -> None:
-    assert runner.server is not None  # set up above
-    server = await asyncio.get_running_loop().create_server(
-        runner.server,
-        sock=listener,
-        ssl=context,
-        backlog=BACKLOG,
-        ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,  # an aiohttp site would leave these at 60 and 30 s
-        ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT_S,
-    )
-    stack.callback(server.close)
+    assert runner.server is not None  # set up
+    return runner.server
 
 
 def _http_log() -> logging.Logger:
@@ -103,6 +100,7 @@ def _listen_unix(path: Path) -> socket.socket:
     try:
         _unlink(path)
         listener.bind(str(path))
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise _refusal(error, str(path)) from None

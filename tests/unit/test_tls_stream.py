@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sdn.controller import server, stream_endpoint, throttle
+from sdn.controller import stream_endpoint, throttle
 from sdn.controller.authority import make_authority
 from sdn.model.codec import encode_msgpack
 from sdn.model.stream import Hello, Sync, Welcome, down_decoder, unpack_frame
@@ -138,11 +138,3 @@ async def test_what_is_no_message_ends_the_stream(served: Served, message: str) 
             async for _ in socket:  # a Refused may come first
                 pass
     assert (await served.ask("GET", "/v1/hosts/h1")).body["connected"] is False
-
-
-async def test_a_handshake_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HANDSHAKE_TIMEOUT_S", 0.05)
-    async with running(tmp_path) as served:
-        reader, writer = await asyncio.open_connection(served.address.host, served.address.port)
-        assert await reader.read() == b""
-        writer.close()
