@@ -200,8 +200,8 @@ COMMANDS: tuple[Command, ...] = (
     _daemon("agent", "run this host's agent", "plugin.agent.main", "hawse agent --config /etc/hawse/agent.json"),
     _command("version", "show versions", "sdn.cli.version", "version", "hawse version -o json"),
     Command(
-        ("help",), "explain a topic or a command", "sdn.cli.topics:explain", "sdn.cli.topics:help_arguments", daemon=True,
-        examples=("hawse help networks", "hawse help network create"),
+        ("help",), "explain a topic or a command", "sdn.cli.topics:explain", "sdn.cli.topics:help_arguments",
+        daemon=True, examples=("hawse help networks", "hawse help network create"),
     ),
     _command(
         "completion", "print a completion script for bash, zsh or fish", "sdn.cli.completion", "completion",

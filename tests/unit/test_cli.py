@@ -71,7 +71,7 @@ def test_every_example_is_one_that_its_parser_takes(command):
         (["--rot", "x", "network", "ls"], "no option '--rot'"),
         (["network", "frobnicate"], "'hawse network --help' lists all"),
         (["frobnicate"], "'hawse --help' lists all"),
-        (["help", "frobnicate"], "no command 'hawse frobnicate'"),
+        (["help", "frobnicate"], "no topic and no command 'frobnicate'"),
         (["network", "attach", "web"], "no container is named"),
         (["network", "attach", "web", "b1", "--pid", "1"], "more than one container"),
         (["network", "attach", "web", "--pid", "-1"], "not the id of a process"),
