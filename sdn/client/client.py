@@ -1,24 +1,21 @@
-"""The client itself: requests, problems, pages and events over the controller's unix socket."""
+"""The client itself: requests, problems, pages and events."""
 
 from __future__ import annotations
 
-import errno
 import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from sdn.client.events import Event, parse_events
 from sdn.client.http import ProtocolError, ReplyReader, request_bytes
-from sdn.model.errors import HawseError, Kind, denied, invalid, unavailable
+from sdn.client.local import LocalConnector
+from sdn.model.errors import HawseError, Kind, invalid, unavailable
 
 TIMEOUT_S = 30.0
-SOCKET_PATH_BYTES_MAX = 107
-"""`sun_path` less its final zero, unix(7)."""
 KEEP_ALIVE_S = 15.0
 """How often the controller says something on a stream of events."""
-START_HINT = "start it with: hawse controller"
 
 _KINDS_BY_STATUS = {
     400: Kind.INVALID,
@@ -46,17 +43,32 @@ class Reply(NamedTuple):
         return int(text) if text.isdecimal() else None
 
 
+class Connector(Protocol):
+    """Opens connections to one controller."""
+
+    where: str
+    """The other end, as sentences name it."""
+
+    def connect(self, timeout_s: float) -> socket.socket:
+        """One on which each wait is bounded by `timeout_s`. Raises: HawseError, OSError."""
+
+
 class Client:
     """Speaks to one controller. Every call opens its own connection, so threads may share a client.
 
-    `url` is `unix:/path/to/controller.sock`; `timeout_s` bounds each wait for bytes. Errors: the `HawseError` of the
-    controller; UNAVAILABLE where it does not run or does not answer in time.
+    `url` is `unix:/path/to/controller.sock` or `https://ADDRESS:PORT`; that one is verified by `authority` (PEM), or by
+    the `fingerprint` of one that is then fetched. `token` is shown there, if given. `timeout_s` bounds each wait for
+    bytes. Errors: the `HawseError` of the controller; UNAVAILABLE where it does not run, cannot be reached or does not
+    answer in time; DENIED where it is not whom the authority means.
     """
 
-    def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, url: str, timeout_s: float = TIMEOUT_S, *, authority: str = "", fingerprint: str = "", token: str = ""
+    ) -> None:
         self.url = url
-        self._path = _socket_path(url)
         self._timeout_s = timeout_s
+        self._connector = _connector(url, authority, fingerprint)
+        self._headers = {"Authorization": f"Bearer {token}"} if token and url.startswith("https:") else {}
 
     def get(
         self, path: str, headers: Mapping[str, str] | None = None, *, timeout_s: float | None = None, **query: Any
@@ -101,7 +113,7 @@ class Client:
         timeout_s = KEEP_ALIVE_S * 3  # three silent keep-alives are a lost controller
         with closing(self._connect(timeout_s)) as connection:
             try:
-                reply = self._exchange(connection, "GET", with_query(path, query), {}, None)
+                reply = self._exchange(connection, "GET", with_query(path, query), self._headers, None)
                 if reply.status != 200:
                     raise _error(reply.status, _decode(reply))
                 yield from parse_events(reply.parts())
@@ -122,6 +134,7 @@ class Client:
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         raw = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         sent = {"Accept": "application/json", **({} if raw is None else {"Content-Type": "application/json"})}
+        sent.update(self._headers)
         sent.update(headers or {})
         with closing(self._connect(timeout_s)) as connection:
             try:
@@ -134,24 +147,10 @@ class Client:
         return Reply(reply.status, reply.headers, content)
 
     def _connect(self, timeout_s: float) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(timeout_s)
         try:
-            connection.connect(self._path)
+            return self._connector.connect(timeout_s)
         except OSError as error:
-            connection.close()
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED):
-                raise unavailable(
-                    f"the controller is not running: nothing answers on {self._path}", START_HINT, socket=self._path
-                ) from None
-            if error.errno in (errno.EACCES, errno.EPERM):
-                raise denied(
-                    f"no permission to use the controller's socket {self._path}",
-                    "run this as the user that runs the controller, usually root",
-                    socket=self._path,
-                ) from None
             raise self._lost(error, timeout_s) from None
-        return connection
 
     @staticmethod
     def _exchange(
@@ -162,13 +161,22 @@ class Client:
         return ReplyReader(connection.recv)
 
     def _lost(self, error: Exception, timeout_s: float) -> HawseError:
+        where = self._connector.where
         if isinstance(error, TimeoutError):
             return unavailable(
-                f"the controller on {self._path} did not answer within {timeout_s:g} s",
+                f"the controller on {where} did not answer within {timeout_s:g} s",
                 "look at its log; it may be overloaded or stopped",
                 timeout_s=timeout_s,
             )
-        return unavailable(f"the connection to the controller on {self._path} failed: {error}", "try again")
+        return unavailable(f"the connection to the controller on {where} failed: {error}", "try again")
+
+
+def _connector(url: str, authority: str, fingerprint: str) -> Connector:
+    if not url.startswith("https:"):
+        return LocalConnector(url)
+    from sdn.client.remote import RemoteConnector  # ssl alone takes longer than most commands
+
+    return RemoteConnector(url, authority, fingerprint)
 
 
 def quote(text: str) -> str:
@@ -200,23 +208,6 @@ def _values(value: Any) -> Iterable[Any]:
 
 def _text(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def _socket_path(url: str) -> str:
-    path = url.removeprefix("unix:").removeprefix("//")
-    if not url.startswith("unix:") or not path.startswith("/"):
-        raise invalid(
-            f"{url!r} is not an address of a controller", "write it as unix:/run/hawse/controller.sock", controller=url
-        )
-    length = len(path.encode())
-    if length > SOCKET_PATH_BYTES_MAX:
-        raise invalid(
-            f"the socket path {path} has {length} bytes, more than the {SOCKET_PATH_BYTES_MAX} that a socket can have",
-            "choose a shorter root",
-            bytes=length,
-            limit=SOCKET_PATH_BYTES_MAX,
-        )
-    return path
 
 
 def _decode(reply: ReplyReader) -> Any:
