@@ -68,6 +68,7 @@ class Examination:
                 found.append(
                     NetworkHere(
                         name=f"{tenant.name if tenant else network.tenant}/{network.name}",
+                        tenant=network.tenant,
                         vni=network.vni,
                         mtu_bytes=network.mtu_bytes,
                         endpoints=counts[network.id],

@@ -15,6 +15,7 @@ IP_MTU_DISCOVER; linux/filter.h.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import socket
 import struct
@@ -41,6 +42,7 @@ _AT_KIND: Final = _UDP.size + len(_HEAD)
 _RECEIVED_BYTES: Final = 128
 
 _SO_ATTACH_FILTER: Final = 26
+_SO_RCVBUFFORCE: Final = 33
 _IP_MTU_DISCOVER: Final = 10
 _IPV6_MTU_DISCOVER: Final = 23
 _PMTUDISC_PROBE: Final = 3
@@ -120,11 +122,18 @@ def open_raw(family: Family, vtep: str, kind: int) -> socket.socket:
         head = struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))
         raw.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)
         never_fragment(raw, family)
+        take_many(raw)
         raw.bind((vtep, 0))
     except OSError:
         raw.close()
         raise
     return raw
+
+
+def take_many(receiver: socket.socket) -> None:
+    """Room for the answers of many hosts at once; without the right to it there is what the machine gives to all."""
+    with contextlib.suppress(PermissionError):
+        receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 4 << 20)
 
 
 def never_fragment(sender: socket.socket, family: Family) -> None:

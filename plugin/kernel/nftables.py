@@ -36,6 +36,7 @@ __all__ = ["Counter", "Element", "Family", "Message", "NetfilterError", "Nftable
 _ELEMENTS_PER_MESSAGE: Final = 400  # an attribute holds 64 kB, an element takes up to 120 bytes
 _COUNTER_TYPE: Final = attribute(3, struct.pack("!I", 1))  # NFTA_OBJ_TYPE = NFT_OBJECT_COUNTER
 _PLAIN_ELEMENT = struct.Struct("=HHHHHH")  # NFTA_LIST_ELEM { NFTA_SET_ELEM_KEY { NFTA_DATA_VALUE key } }
+_HANDLE_OUTPUT: Final = 1 << 3
 _JSON_OUTPUT: Final = 1 << 4
 _PACKAGE_HINT: Final = "install libnftables (Debian, Ubuntu: apt-get install libnftables1; Fedora: nftables-libs)"
 _KERNEL_HINT: Final = (
@@ -170,8 +171,10 @@ class Nftables:
             raise _explained(error, "cannot read nf_tables") from error
 
 
-def run_libnftables(commands: str, ns_fd: int | None = None, *, json: bool = False) -> str:
+def run_libnftables(commands: str, ns_fd: int | None = None, *, json: bool = False, handles: bool = False) -> str:
     """Run `nft` commands in a namespace (None: the caller's), one transaction; returns what they print.
+
+    `json`: as JSON; `handles`: as text, each thing with its handle.
 
     The context binds its socket to the namespace of the thread that makes it, so it lives and dies in one thread.
     Raises: UNAVAILABLE, DENIED, INTERNAL.
@@ -187,8 +190,8 @@ def run_libnftables(commands: str, ns_fd: int | None = None, *, json: bool = Fal
         try:
             library.nft_ctx_buffer_output(context)
             library.nft_ctx_buffer_error(context)
-            if json:
-                library.nft_ctx_output_set_flags(context, _JSON_OUTPUT)
+            if json or handles:
+                library.nft_ctx_output_set_flags(context, _JSON_OUTPUT if json else _HANDLE_OUTPUT)
             status = library.nft_run_cmd_from_buffer(context, commands.encode())
             printed = library.nft_ctx_get_output_buffer(context) or b""
             complaint = library.nft_ctx_get_error_buffer(context) or b""

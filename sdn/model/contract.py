@@ -130,6 +130,7 @@ class NetworkHere(Value, frozen=True, kw_only=True):
     """A network that this host is a member of. `name`: `tenant/name`; `peers`: names of the other members."""
 
     name: str
+    tenant: str
     vni: int
     mtu_bytes: int
     endpoints: int
