@@ -285,7 +285,7 @@ class Guest(asyncio.Protocol):
 
     def _look_for_the_end_of(self, headers: bytearray) -> None:
         end = headers.find(HEADERS_END)
-        if end >= 0:
+        if 0 <= end <= HEADER_BYTES_MAX:
             self._headers = None
             self._more = len(headers) - end - len(HEADERS_END)
             self._within(REQUEST_S, "request")
