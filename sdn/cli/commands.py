@@ -198,6 +198,12 @@ COMMANDS: tuple[Command, ...] = (
     ),
     _daemon("runtime", "run this host's containers", "runtime.daemon.main", "hawse runtime"),
     _daemon("agent", "run this host's agent", "plugin.agent.main", "hawse agent --config /etc/hawse/agent.json"),
+    _command(
+        "login", "use a controller on another machine; asks for a token", "sdn.cli.login", "login",
+        "hawse login 10.0.0.1                        # paste the token where it asks",
+        "cat token-file | hawse login https://[fd00::1]:4780",
+    ),
+    _command("logout", "forget that controller and the token", "sdn.cli.login", "logout", "hawse logout"),
     _command("version", "show versions", "sdn.cli.version", "version", "hawse version -o json"),
     Command(
         ("help",), "explain a topic or a command", "sdn.cli.topics:explain", "sdn.cli.topics:help_arguments",

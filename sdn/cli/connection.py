@@ -18,7 +18,8 @@ def root_of(args: argparse.Namespace) -> Root:
 
 def client_of(args: argparse.Namespace, timeout_s: float = REQUEST_TIMEOUT_S) -> Client:
     """A client of the controller that the options lead to."""
-    return Client(find_controller(args.controller, root_of(args)), timeout_s=timeout_s)
+    found = find_controller(args.controller, root_of(args))
+    return Client(found.url, timeout_s, authority=found.authority, fingerprint=found.fingerprint, token=found.token)
 
 
 def get(args: argparse.Namespace, kind: str, reference: str) -> dict[str, Any]:

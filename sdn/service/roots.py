@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdn.model.errors import HawseError, Kind, invalid
+from sdn.service.login import Controller, login_file, read_login
 
 SOCKET_PATH_BYTES_MAX = 107
 """unix(7): sun_path has 108 bytes, the last of them a zero."""
@@ -151,18 +152,56 @@ def find_root(option: str | None = None, environ: Mapping[str, str] | None = Non
     return Root(directory / "state", directory)
 
 
-def find_controller(option: str | None, root: Root, environ: Mapping[str, str] | None = None) -> str:
-    """The controller's URL: `--controller`, else `HAWSE_CONTROLLER`, else the root's client.json, else its socket.
+def find_controller(option: str | None, root: Root, environ: Mapping[str, str] | None = None) -> Controller:
+    """Where the controller is: as `--controller` says, `HAWSE_CONTROLLER`, the root's client.json, the user's login.
 
-    Raises: INVALID (client.json is not what it should be).
+    The first of them counts; where there is none, it is the root's socket. Whom to trust and what to show on `https:`
+    comes from `HAWSE_TOKEN` or the file `HAWSE_TOKEN_FILE`, else from the login, if that is of the same address.
+
+    Raises: INVALID (client.json, a token or the login is not what it should be), DENIED (others can read the login).
     """
-    chosen = option or (os.environ if environ is None else environ).get("HAWSE_CONTROLLER")
-    if chosen:
-        return chosen
+    environ = os.environ if environ is None else environ
+    url = option or environ.get("HAWSE_CONTROLLER") or _told_by(root)
+    if url and not url.startswith("https:"):
+        return Controller(url)
+    path = login_file(environ)
+    login = None if path is None else read_login(path)
+    if not url and login is None:
+        return Controller(f"unix:{root.controller_socket}")
+    known = login if login is not None and (not url or _same(url, login.url)) else Controller(url or "")
+    word = _token(environ)
+    if not word:
+        return known
+    from sdn.model.token import TokenKind, parse_token
+
+    fingerprint = "" if known.authority else parse_token(word, TokenKind.USER).fingerprint
+    return known._replace(token=word, fingerprint=fingerprint)
+
+
+def _same(url: str, other: str) -> bool:
+    return url.rstrip("/") in (other, other.removesuffix(":4780"))  # a login's has its port
+
+
+def _token(environ: Mapping[str, str]) -> str:
+    """Raises: INVALID where its file cannot be read."""
+    if word := environ.get("HAWSE_TOKEN"):
+        return word.strip()
+    path = environ.get("HAWSE_TOKEN_FILE")
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise invalid(f"the token in HAWSE_TOKEN_FILE={path} cannot be read: {reason}", "correct its path") from None
+
+
+def _told_by(root: Root) -> str:
+    """What client.json says; nothing where there is none."""
     try:
         text = root.client_file.read_text()
     except OSError:
-        return f"unix:{root.controller_socket}"
+        return ""
     try:
         return str(json.loads(text)["controller"])
     except (ValueError, KeyError, TypeError):

@@ -21,11 +21,11 @@ def test_the_rule_for_the_root(tmp_path: Path) -> None:
 
 def test_the_rule_for_the_controller(tmp_path: Path) -> None:
     root = find_root(str(tmp_path), {})
-    assert find_controller(None, root, {}) == f"unix:{tmp_path}/controller.sock"
+    assert find_controller(None, root, {}).url == f"unix:{tmp_path}/controller.sock"
     root.client_file.write_text('{"controller": "unix:/elsewhere"}')
-    assert find_controller(None, root, {}) == "unix:/elsewhere"
-    assert find_controller(None, root, {"HAWSE_CONTROLLER": "https://b"}) == "https://b"
-    assert find_controller("https://c", root, {"HAWSE_CONTROLLER": "https://b"}) == "https://c"
+    assert find_controller(None, root, {}).url == "unix:/elsewhere"
+    assert find_controller(None, root, {"HAWSE_CONTROLLER": "https://b"}).url == "https://b"
+    assert find_controller("https://c", root, {"HAWSE_CONTROLLER": "https://b"}).url == "https://c"
     root.client_file.write_text("[]")
     with pytest.raises(HawseError, match=r"client\.json"):
         find_controller(None, root, {})
