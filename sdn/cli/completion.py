@@ -10,18 +10,30 @@ from typing import Any
 
 from sdn.cli.commands import COMMANDS, find
 from sdn.cli.exits import Exit
+from sdn.cli.topics import TOPICS
 from sdn.model.errors import HawseError
 
 SCRIPTS = {
-    "bash": """\
+    "bash": r"""
 _hawse() {
+    # Bash takes ':' and '=' for ends of words; hawse does not. What touches in the line is one word.
+    local rest=${COMP_LINE:0:COMP_POINT} words=() word glued line i
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        [[ $i -gt 0 && $rest != [[:space:]]* ]] && glued=1 || glued=
+        rest=${rest#"${rest%%[![:space:]]*}"}
+        word=${COMP_WORDS[i]}
+        [[ $i -eq COMP_CWORD ]] && word=$rest
+        rest=${rest#"$word"}
+        if [[ $glued && ${#words[@]} -gt 1 ]]; then words[-1]+=$word; else words+=("$word"); fi
+    done
+    word=${words[-1]}
+    glued=${word%"${word##*[:=]}"}
     COMPREPLY=()
-    local line
-    while IFS= read -r line; do COMPREPLY+=("$line"); done \\
-        < <(hawse __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    while IFS= read -r line; do COMPREPLY+=("${line#"$glued"}"); done \
+        < <(hawse __complete "${words[@]:1}" 2>/dev/null)
 }
 complete -o default -F _hawse hawse
-""",
+""".lstrip(),
     "zsh": """\
 #compdef hawse
 _hawse() { compadd -- ${(f)"$(hawse __complete "${words[@]:1:$((CURRENT-1))}" 2>/dev/null)"} }
@@ -68,10 +80,9 @@ def _candidates(words: list[str], last: str) -> Iterable[str]:
     words, moved = split_global(words)
     command = find(tuple(words[:2]))
     if command is None or len(words) < len(command.words):
-        spoken = tuple(words)
-        return [
-            c.words[len(spoken)] for c in COMMANDS if c.words[: len(spoken)] == spoken and len(c.words) > len(spoken)
-        ]
+        return _further(tuple(words))
+    if command.words == ("help",):
+        return _explained(words[1:])
     if command.raw or "--" in words:
         return []
     actions = build_parser(command)._actions
@@ -85,6 +96,16 @@ def _candidates(words: list[str], last: str) -> Iterable[str]:
     if action.choices:
         return [str(choice) for choice in action.choices]
     return _values(str(action.metavar or action.dest.upper()), command.words, words + moved)
+
+
+def _explained(words: list[str]) -> list[str]:
+    """What `hawse help` may be asked for: topics, commands and groups; of a group, its commands."""
+    return _further(tuple(words)) if words else [*TOPICS, *_further(())]
+
+
+def _further(spoken: tuple[str, ...]) -> list[str]:
+    """The next words of the commands that begin so."""
+    return [c.words[len(spoken)] for c in COMMANDS if c.words[: len(spoken)] == spoken and len(c.words) > len(spoken)]
 
 
 def _action(actions: list[argparse.Action], words: list[str]) -> argparse.Action | None:
@@ -110,6 +131,8 @@ def _values(kind: str, command: tuple[str, ...], words: list[str]) -> list[str]:
             return _names(words, REFERENCES[kind])
         if command in LABS or (command == ("lab", "exec") and kind in ("NAME", "HOST|CONTAINER")):
             return _lab_names(kind, words)
+        if kind == "TOKEN" and command[0] == "token":
+            return _tokens(words)
         if kind == "CONTAINER" and command[0] == "network":
             from sdn.cli.attach import containers
 
@@ -134,6 +157,13 @@ def _names(words: list[str], kind: str) -> list[str]:
 
     items = client_of(_root(words), ASK_TIMEOUT_S).items(f"/v1/{kind}")
     return [reference(item) for item in items if item.get("name")]
+
+
+def _tokens(words: list[str]) -> list[str]:
+    """Ids: a word is a secret, and a name need not be there."""
+    from sdn.cli.connection import client_of
+
+    return [str(item["id"]) for item in client_of(_root(words), ASK_TIMEOUT_S).items("/v1/tokens")]
 
 
 def _runtimes(words: list[str], question: dict[str, Any]) -> list[dict[str, Any]]:

@@ -111,7 +111,7 @@ def _lines(block: str, style: Style) -> Iterator[str]:
     if block.startswith("```"):
         yield from (f"    {line}".rstrip() for line in block.splitlines()[1:-1])
     elif block.startswith("#"):
-        yield f"{_ON}{block.lstrip('# ')}{_OFF}"
+        yield from _wrap(f"{_ON}{block.lstrip('# ')}{_OFF}", style.width, "", "")
     elif block.startswith("* "):
         yield from _wrap(_marked(block[2:], style), style.width, "  * ", "    ")
     else:

@@ -345,7 +345,10 @@ def test_completion_in_a_real_bash(lab: Lab, tmp_path: Path) -> None:
     ask = """
     source <(hawse completion bash)
     complete -p hawse >/dev/null || exit 1
-    ask() { COMP_WORDS=(hawse "$@"); COMP_CWORD=$#; _hawse; echo "${COMPREPLY[*]}"; }
+    ask() {
+        COMP_WORDS=(hawse "$@"); COMP_CWORD=$#; COMP_LINE="hawse $*"; COMP_POINT=${#COMP_LINE}
+        _hawse; echo "${COMPREPLY[*]}"
+    }
     """
     questions = "\n".join("ask " + " ".join(f"'{word}'" for word in words) for words, _ in COMPLETED)
     env = environment(HAWSE_ROOT=lab.root("h1"), PATH=f"{tmp_path}:{os.environ['PATH']}")
