@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import os
+from collections.abc import Callable
 
 from plugin.agent.channel import Clock, wait_bounded
 from plugin.agent.configuration import Configuration
@@ -21,7 +22,10 @@ PEERS_S = 3.0
 class Examination:
     """Serves EXAMINE."""
 
-    def __init__(self, core: AgentCore, configuration: Configuration, namespace: int, clock: Clock) -> None:
+    def __init__(
+        self, core: AgentCore, configuration: Callable[[], Configuration], namespace: int, clock: Clock
+    ) -> None:
+        """`configuration`: as of now; `namespace`: the cookie of the agent's."""
         self._core = core
         self._configuration = configuration
         self._namespace = namespace
@@ -29,18 +33,18 @@ class Examination:
 
     async def examine(self, request: ExamineRequest) -> ExamineResult:
         """See ExamineRequest. That the controller is away is an answer too."""
-        core = self._core
+        core, configuration = self._core, self._configuration()
         probed, problem = await self._probed(request.hosts) if request.probe else (None, "")
         networks = self._networks()
         away = None if core.session.live else core.session.away
         return ExamineResult(
             host=core.identity.host,
-            name=core.name or self._configuration.name,
+            name=core.name or configuration.name,
             version=core.identity.version,
             pid=os.getpid(),
             namespace=self._namespace,
-            controllers=self._configuration.controllers,
-            fingerprint=self._configuration.fingerprint,
+            controllers=configuration.controllers,
+            authority=configuration.authority,
             away=away.message if away else "",
             away_hint=away.hint if away else "",
             session=core.session.number,

@@ -99,7 +99,7 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
         stack.callback(watch.close)
         running = asyncio.create_task(core.run())
         stack.push_async_callback(_end, running)
-        examination = Examination(core, configuration, namespace.cookie(), loop)
+        examination = Examination(core, lambda: configuration, namespace.cookie(), loop)
         handler = contract_handler(core.attachments, examination.examine)
         server = ContractServer(daemon.root.agent_socket, handler)
         await server.start()

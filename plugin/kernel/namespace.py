@@ -98,6 +98,11 @@ def run_in(ns_fd: int, task: Callable[[], T]) -> T:
     return _thread.run(ns_fd, task)
 
 
+def enter(ns_fd: int) -> None:
+    """Take the calling thread there for good, and whatever threads it starts later. Raises: OSError."""
+    _enter(ns_fd)
+
+
 def socket_in(ns_fd: int | None, family: int, kind: int, protocol: int) -> socket.socket:
     """A socket that lives in a namespace (None: this process's), for use by any thread."""
     if ns_fd is None:

@@ -204,6 +204,11 @@ COMMANDS: tuple[Command, ...] = (
         "cat token-file | hawse login https://[fd00::1]:4780",
     ),
     _command("logout", "forget that controller and the token", "sdn.cli.login", "logout", "hawse logout"),
+    Command(
+        ("doctor",), "find what is wrong with this machine and its place in the fabric, and what to type",
+        "plugin.doctor.command:doctor", "plugin.doctor.command:doctor_arguments",
+        examples=("hawse doctor", "hawse doctor --host h2             # the path to h2 alone", "hawse doctor -o json"),
+    ),
     _command("version", "show versions", "sdn.cli.version", "version", "hawse version -o json"),
     Command(
         ("help",), "explain a topic or a command", "sdn.cli.topics:explain", "sdn.cli.topics:help_arguments",

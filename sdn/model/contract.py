@@ -148,9 +148,9 @@ class Probed(Value, frozen=True, kw_only=True):
 class ExamineResult(Value, frozen=True, kw_only=True):
     """This host as its agent knows it.
 
-    `namespace`: the cookie of the network namespace it runs in. `away`: why the controller is not there (empty: it
-    is). `failures`: unit -> sentence. `endpoints`: of all networks here, wherever they are. `probed`: absent where it
-    was not asked for, or where `probe_problem` says why it could not be.
+    `namespace`: the cookie of the network namespace it runs in. `authority`: PEM of all that it trusts. `away`: why the
+    controller is not there (empty: it is). `failures`: unit -> sentence. `endpoints`: of all networks here, wherever
+    they are. `probed`: absent where it was not asked for, or where `probe_problem` says why it could not be.
     """
 
     host: str
@@ -159,7 +159,7 @@ class ExamineResult(Value, frozen=True, kw_only=True):
     pid: int
     namespace: int
     controllers: tuple[str, ...]
-    fingerprint: str
+    authority: str
     away: str
     away_hint: str = ""
     session: int
