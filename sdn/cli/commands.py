@@ -37,6 +37,21 @@ def _daemon(word: str, summary: str, module: str, *examples: str) -> Command:
 
 COMMANDS: tuple[Command, ...] = (
     _command(
+        "up", "start this machine: a controller, an agent and a runtime", "sdn.cli.machine", "up",
+        "hawse up                                    # in the foreground, with logs",
+        "hawse up -d --listen 10.0.0.1:4780          # behind; it is remembered how",
+    ),
+    _command(
+        "join", "make this machine a host of another's controller", "sdn.cli.join", "join",
+        "hawse join 10.0.0.1 TOKEN                   # as 'hawse token create' prints it there",
+        "hawse join -d 10.0.0.1 - < token            # no secret in the list of processes",
+    ),
+    _command(
+        "down", "stop this machine's daemons; what they keep stays", "sdn.cli.machine", "down",
+        "hawse down --keep-containers                # and 'hawse up -d' after an upgrade",
+    ),
+    _command("leave", "be no host any more", "sdn.cli.machine", "leave", "hawse leave --force"),
+    _command(
         "network create", "make a network", "sdn.cli.network", "create",
         "hawse network create web --subnet 10.1.0.0/24",
         "hawse network create blue/db --subnet 10.2.0.0/24 --range 10.2.0.128-10.2.0.250 --subnet fd00:2::/64",
