@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from typing import Any
 
-from sdn.machine import units
 from sdn.machine.address import vteps_towards
 from sdn.machine.identity import read_identity, write_client_file, write_identity
 from sdn.machine.monitor import Monitor
@@ -54,9 +54,9 @@ def require_fresh(place: Place, token: Token) -> None:
                 host=identity["name"],
                 controller=identity["controllers"][0],
             )
-    pid = running_pid(place.root, MONITOR) or running_pid(place.root, AGENT)
-    if pid is not None or units.active(place):
-        raise conflict(f"daemons of Hawse run on this machine already (pid {pid})", f"end them: {place.typed('down')}")
+    pids = {running_pid(place.root, name) for name in (MONITOR, AGENT)} - {None, os.getpid()}
+    if pids:
+        raise conflict(f"daemons of Hawse run on this machine already (pid {pids.pop()})", f"end them: {place.typed('down')}")
 
 
 def join(place: Place, joining: Joining, teller: Teller) -> None:
