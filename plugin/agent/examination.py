@@ -15,8 +15,8 @@ from sdn.model.errors import HawseError, unavailable
 from sdn.model.stream import Peers, PeersRequest
 from sdn.reconcile.unit import EndpointUnit, NetworkUnit
 
-PEERS_S = 3.0
-"""The controller bounds its own asking by one second."""
+PEERS_S = 1.4
+"""The controller bounds its own asking by one second; who waits here waits for no more than two."""
 
 
 class Examination:

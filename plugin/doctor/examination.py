@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from plugin.agent.configuration import controller_address
-from plugin.agent.facts import resolve_host
+from plugin.agent.configuration import Configuration, controller_address
+from plugin.agent.facts import HostFacts, KernelUnderlay, read_facts, resolve_host
 from plugin.doctor import (
     controllers,
     duplicates,
@@ -49,7 +49,7 @@ class Examined:
 
 def examine(root: Root, hosts: Sequence[str]) -> Examined:
     """Examine this machine and its place in the fabric. `hosts`: probe the paths to these alone."""
-    agent = fabric.ask_agent(root, hosts)
+    agent = fabric.ask_agent(root)
     findings = fabric.judge_agent(agent)
     findings += _enter_namespace(agent.result)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -84,12 +84,14 @@ class _Doing:
         self._root = root
         self._hosts = hosts
         self._result = agent.result
-        self._probed = agent.result.probed if agent.result else None
         configuration = agent.configuration
         urls = self._result.controllers if self._result else configuration.controllers if configuration else ()
         bundle = self._result.authority if self._result else configuration.authority if configuration else ""
         self._urls = urls
         self._pool = pool
+        live = self._result is not None and not self._result.away
+        self._asked = pool.submit(fabric.ask_peers, root, hosts) if live else None
+        self._local = pool.submit(fabric.read_local_controller, root)
         self._features = pool.submit(features.read_features)
         self._limits = pool.submit(machine.read_limits, self._result.pid if self._result else None)
         self._disks = pool.submit(machine.read_disks, root)
@@ -98,13 +100,20 @@ class _Doing:
         self._ports = pool.submit(fabric.controller_ports, root)
         self._firewall = pool.submit(firewall.read_firewall)
         self._controllers = [pool.submit(controllers.read_controller, url, bundle) for url in urls]
-        self._vteps = self._own_vteps(configuration.vtep4 if configuration else None)
+        self._vteps = self._own_vteps(configuration)
+        self._probed, self._why = self._asked.result() if self._asked else (None, "")
         self._underlay = pool.submit(underlay.read_underlay, self._vteps, self._pairs())
 
-    def _own_vteps(self, configured: str | None) -> list[str]:
-        if self._result is None:
-            return [configured] if configured else []
-        return [vtep for vtep in (self._result.vtep4, self._result.vtep6) if vtep]
+    def _own_vteps(self, configuration: Configuration | None) -> list[str]:
+        """As the agent has them, or as it would find them."""
+        facts: ExamineResult | HostFacts | None = self._result
+        if facts is None and configuration is not None:
+            with (
+                contextlib.suppress(OSError, NetlinkError, DumpInterruptedError),
+                contextlib.closing(KernelUnderlay()) as kernel,
+            ):
+                facts = read_facts(configuration, kernel, resolve_host)
+        return [vtep for vtep in (facts.vtep4, facts.vtep6) if vtep] if facts else []
 
     def _pairs(self) -> list[tuple[str, str, str]]:
         """(peer, this host's VTEP, the peer's) of each family that both have."""
@@ -129,7 +138,9 @@ class _Doing:
         findings = [finding for one in facts for finding in controllers.judge_controller(one)]
         if facts:
             findings += controllers.judge_clock(facts, fabric.clock_synchronised())
-        versions = self._versions.result()
+        local = self._local.result()
+        findings += fabric.judge_local_controller(local)
+        versions = self._versions.result() | ({"controller here": local.version} if local else {})
         if self._result:
             versions["agent"] = self._result.version
             findings += fabric.judge_failures(self._result)
@@ -158,7 +169,7 @@ class _Doing:
         if result is None:
             return [], []
         if probed is None:
-            return fabric.judge_probe_problem(result, bool(self._hosts)), []
+            return (fabric.judge_probe_problem(self._why, bool(self._hosts)) if self._why else []), []
         findings = path_findings.judge_peers(probed)
         try:
             with contextlib.closing(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import http.client
+import json
 import os
 import re
+import socket
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -21,9 +25,10 @@ from sdn.model.version import VERSION
 from sdn.service.contract_client import request
 from sdn.service.pid_file import running_pid
 from sdn.service.roots import Root
+from sdn.service.trust import IDENTITY_PATH
 
-ASK_S = 4.0
-"""The agent bounds its own asking by three seconds."""
+ASK_S = 2.0
+"""The agent bounds its own asking of the controller by less."""
 FAILURES_SHOWN = 5
 _STA_UNSYNC = 0x40
 _TIMEX_STATUS_AT = 40
@@ -42,21 +47,30 @@ class AgentFacts:
     configuration: Configuration | None
 
 
-def ask_agent(root: Root, hosts: Iterable[str]) -> AgentFacts:
-    """Ask the agent of this root, which has the others answer probes. Raises: NOT_FOUND for an unknown host."""
+def ask_agent(root: Root) -> AgentFacts:
+    """Ask the agent of this root how the host is."""
     configuration: Configuration | None = None
     with contextlib.suppress(HawseError):
         configuration = read_configuration(root.agent_file)
     joined = configuration is not None or _exists(root.agent_file) or _exists(root.agent_socket)
     try:
-        said = request(
-            root.agent_socket,
-            {"verb": "EXAMINE", "client": "doctor", "probe": True, "hosts": list(hosts)},
-            timeout_s=ASK_S,
-        )
-        return AgentFacts(_result.json(msgspec.json.encode(said)), "", False, True, configuration)
+        return AgentFacts(_examine(root, {}), "", False, True, configuration)
     except HawseError as error:
         return AgentFacts(None, error.message, error.kind is Kind.DENIED, joined, configuration)
+
+
+def ask_peers(root: Root, hosts: Iterable[str]) -> tuple[Probed | None, str]:
+    """Have the other hosts answer probes: who does, or why it could not be had."""
+    try:
+        result = _examine(root, {"probe": True, "hosts": list(hosts)})
+        return result.probed, result.probe_problem
+    except HawseError as error:
+        return None, error.message
+
+
+def _examine(root: Root, fields: dict[str, Any]) -> ExamineResult:
+    said = request(root.agent_socket, {"verb": "EXAMINE", "client": "doctor", **fields}, timeout_s=ASK_S)
+    return _result.json(msgspec.json.encode(said))
 
 
 def _exists(path: Path) -> bool:
@@ -72,14 +86,16 @@ def judge_agent(facts: AgentFacts) -> list[Finding]:
         if facts.denied:
             return [unknown("agent", f"not asked: {facts.away}", "run it as root")]
         if not facts.joined:
-            text = "this machine is of no fabric: the machine alone was examined"
+            text = "no agent was set up here: the machine alone was examined"
             return [unknown("agent", text, "hawse up     # or: hawse join ADDRESS TOKEN")]
         follows = "nothing is attached or repaired here; what is wired goes on"
         return [problem("agent", facts.away, follows, "hawse up     # or: systemctl start hawse-agent; hawse agent")]
     result = facts.result
     if result.away:
         follows = "nothing new is attached here; what is wired goes on"
-        return [problem("agent", f"its stream is down: {result.away}", follows, result.away_hint or "see its log")]
+        hint = result.away_hint if result.away_hint not in ("", "try again") else "see `controller` for why"
+        again = f"{hint}; it connects again by itself"
+        return [problem("agent", f"its stream is down: {result.away}", follows, again)]
     text = f"host {result.name}, connected (session {result.session}, revision {result.revision})"
     return [ok("agent", text, session=result.session, revision=result.revision)]
 
@@ -104,13 +120,11 @@ def judge_failures(result: ExamineResult) -> list[Finding]:
     return findings
 
 
-def judge_probe_problem(result: ExamineResult, named: bool) -> list[Finding]:
+def judge_probe_problem(why: str, named: bool) -> list[Finding]:
     """Why no probes could be prepared. `named`: certain hosts were asked for."""
-    if not result.probe_problem or result.away:
-        return []
     if named:
-        return [problem("path", result.probe_problem, "no path was probed", "hawse host ls")]
-    return [unknown("path", f"no path was probed: {result.probe_problem}", "hawse doctor     # again in a second")]
+        return [problem("path", why, "no path was probed", "hawse host ls")]
+    return [unknown("path", f"no path was probed: {why}", "hawse doctor     # again in a second")]
 
 
 # Versions -------------------------------------------------------------------------------------------------------------
@@ -146,6 +160,55 @@ def judge_versions(versions: dict[str, str], probed: Probed | None) -> list[Find
 
 
 # The controller of this machine --------------------------------------------------------------------------------------
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=ASK_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(ASK_S)
+        self.sock.connect(os.fspath(self._path))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LocalController:
+    """A controller whose process runs in this root; `away`: why it did not answer (empty: it did)."""
+
+    pid: int
+    version: str
+    away: str
+
+
+def read_local_controller(root: Root) -> LocalController | None:
+    """Ask it on its own socket; None: none runs here."""
+    pid = running_pid(root, "controller")
+    if pid is None:
+        return None
+    connection = _UnixConnection(root.controller_socket)
+    try:
+        connection.request("GET", IDENTITY_PATH)
+        return LocalController(pid, str(json.loads(connection.getresponse().read()).get("version", "")), "")
+    except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+        return LocalController(pid, "", str(error) or type(error).__name__)
+    finally:
+        connection.close()
+
+
+def judge_local_controller(facts: LocalController | None) -> list[Finding]:
+    """Whether the controller here answers."""
+    if facts is None:
+        return []
+    if facts.away:
+        return [
+            problem(
+                "controller", f"the controller here (process {facts.pid}) does not answer: {facts.away}",
+                "nothing can be decided", "look at its log; then end it and start it again: hawse down; hawse up",
+            )
+        ]  # fmt: skip
+    return [ok("controller", f"one runs here (process {facts.pid}) and answers")]
 
 
 def controller_ports(root: Root, proc: Path = Path("/proc")) -> list[int]:

@@ -151,9 +151,9 @@ def _finding(one: _Named, probed: bool) -> Finding:
     }  # fmt: skip
     remedy = _remedy(one)
     if one.certain and not (probed and _is_tunnel(one.packets[0])):
-        return problem(CHECK, f"{place} {does} {whom}", _harm(one.packets[0]), *remedy, **facts)
+        return problem(CHECK, f"{place} {does} {whom}", _harm(one.packets), *remedy, **facts)
     may = {"drops": "drop", "rejects": "reject", "diverts": "divert"}[does]
-    return warning(CHECK, f"{place} may {may} {whom}", "if it does: " + _harm(one.packets[0]), *remedy, **facts)
+    return warning(CHECK, f"{place} may {may} {whom}", "if it does: " + _harm(one.packets), *remedy, **facts)
 
 
 def _text(rules: Rules, drop: Drop) -> str:
@@ -161,15 +161,24 @@ def _text(rules: Rules, drop: Drop) -> str:
     return rules.texts.get((drop.family, drop.table, chain, drop.handle), drop.action)
 
 
-def _harm(packet: Packet) -> str:
-    if _is_tunnel(packet):
-        return "containers here and on other hosts do not reach each other"
-    return "hosts lose the controller: nothing new is attached"
+def _harm(packets: Sequence[Packet]) -> str:
+    harms = {
+        "containers here and on other hosts do not reach each other"
+        if _is_tunnel(packet)
+        else "hosts lose the controller: nothing new is attached"
+        for packet in packets
+    }
+    return "; ".join(sorted(harms))
 
 
 def _remedy(one: _Named) -> tuple[str, ...]:
+    """A line for each kind of packet, which lets it in where the base chain begins."""
+    kinds = {packet.accept: packet for packet in one.packets}
+    return tuple(dict.fromkeys(line for packet in kinds.values() for line in _letting_in(one, packet)))
+
+
+def _letting_in(one: _Named, packet: Packet) -> tuple[str, ...]:
     drop = one.drop
-    packet = one.packets[0]
     if one.rules.program != "nft":
         protocol, _, port = packet.accept.partition(" dport ")
         rule = f"-p {protocol} --dport {port} -j ACCEPT"

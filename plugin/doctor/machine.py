@@ -18,6 +18,8 @@ DISK_LOW_BYTES, DISK_FULL_BYTES = 1 << 30, 64 << 20
 INODES_LOW, INODES_FULL = 10_000, 200
 INOTIFY_INSTANCES = 128
 """The kernel's own default; some machines have less."""
+NEIGHBOURS_AMPLE = 4096
+"""A table that was full is told of while it is smaller: how often it was full is counted since the boot."""
 TENANT_PREFIX = "t-"
 
 
@@ -118,7 +120,7 @@ def _neighbours(facts: LimitFacts, endpoints: int) -> list[Finding]:
     findings: list[Finding] = []
     for version, (_, soft, hard) in facts.thresholds.items():
         overflows = facts.overflows.get(version, 0)
-        wanted = 1 << max(endpoints * 4, hard * 2).bit_length()
+        wanted = max(NEIGHBOURS_AMPLE, 1 << (endpoints * 4).bit_length())
         remedy = [
             f"sysctl -w net.{version.lower()}.neigh.default.gc_thresh{step}={wanted >> (3 - step)}"
             for step in (3, 2, 1)
@@ -132,7 +134,7 @@ def _neighbours(facts: LimitFacts, endpoints: int) -> list[Finding]:
                     *remedy, limit=hard, endpoints=endpoints,
                 )
             )  # fmt: skip
-        elif overflows or endpoints > soft:
+        elif (overflows and hard < NEIGHBOURS_AMPLE) or endpoints > soft:
             why = f"was full {overflows} times since the boot" if overflows else f"is squeezed above {soft} entries"
             findings.append(
                 warning(

@@ -21,7 +21,9 @@ from sdn.model.contract import ExamineResult
 from sdn.model.stream import Peer
 
 ANSWER_S = 0.25
-"""Longer than a round trip to the other side of the world, nearly; asked twice."""
+"""A round trip to the other side of the world, nearly; asked twice. Who has answered is waited for three times as long
+as that took."""
+ANSWER_LEAST_S = 0.04
 USUAL_SIZES = (576, 1280, 1400, 1420, 1450, 1460, 1472, 1480, 1492, 1500, 8000, 8942, 9000)
 """Where paths end usually: PPPoE, tunnels in tunnels, clouds, jumbo frames."""
 VOLLEY_SIZES = 8
@@ -81,6 +83,14 @@ class _Target:
         self.back: set[int] = set()
         self.asked: set[int] = set()
         self.pinged: bool | None = None
+        self.round_trip_s: float | None = None
+
+    @property
+    def patience_s(self) -> float:
+        """How long an answer may take."""
+        if self.round_trip_s is None:
+            return ANSWER_S
+        return min(ANSWER_S, max(ANSWER_LEAST_S, 3 * self.round_trip_s))
 
     def first(self) -> list[int]:
         """The sizes of the first volley: from the smallest to what the uplink takes."""
@@ -184,27 +194,30 @@ class Prober:
             self._senders[path.source].sendto(payload, (path.target, probe.PORT))
 
     def _receive(self, targets: list[_Target]) -> None:
-        end = time.monotonic() + ANSWER_S
-        while any(target.missing() for target in targets):
-            left = end - time.monotonic()
+        sent = time.monotonic()
+        while waited_for := [target for target in targets if target.missing()]:
+            left = sent + max(target.patience_s for target in waited_for) - time.monotonic()
             if left <= 0:
                 return
             for key, _ in self._selector.select(left):
                 assert isinstance(key.fileobj, socket.socket)
-                self._take(key.fileobj, key.data)
+                target = self._take(key.fileobj, key.data)
+                if target is not None and target.round_trip_s is None:
+                    target.round_trip_s = time.monotonic() - sent
 
-    def _take(self, ready: socket.socket, family: Family | None) -> None:
+    def _take(self, ready: socket.socket, family: Family | None) -> _Target | None:
         try:
             data = ready.recv(256)
         except OSError:  # an ICMP error that an earlier probe met
-            return
+            return None
         packet = probe.decode_payload(data) if family is None else probe.decode_raw(family, data)
         if packet is None or packet.cookie != self._cookie or packet.number not in self._numbers:
-            return
+            return None
         target, size = self._numbers[packet.number]
         target.there.add(size)
         if packet.kind == probe.ECHO:
             target.back.add(size)
+        return target
 
     def close(self) -> None:
         """Let go of the sockets."""
