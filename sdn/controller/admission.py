@@ -1,28 +1,38 @@
-"""Who is let in: tokens made, shown and ended."""
+"""Who is let in: tokens made, shown and ended, and machines that become hosts by them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from sdn.controller import plan_tokens
+from sdn.controller import plan_join, plan_tokens
 from sdn.controller.keys import TokenRecord
 from sdn.controller.ledger import Ledger
 from sdn.controller.open_requests import OpenRequests
 from sdn.controller.principal import Principal
-from sdn.controller.specs import TokenSpec
+from sdn.controller.specs import JoinSpec, TokenSpec
 from sdn.model.errors import HawseError, Kind
-from sdn.model.ids import Revision, TenantId
+from sdn.model.ids import HostId, Revision, TenantId
+from sdn.model.resources import Host
 from sdn.model.token import ID_BYTES, SECRET_BYTES, Token, TokenKind, parse_token, token_id
+
+HOST_SECRET_BITS = 256
 
 
 class Admission:
     """A part of the core. `requests`: what each token has open; it ends with the token."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], float], random_bits: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Callable[[], float],
+        random_bits: Callable[[int], int],
+        ids: Callable[[], str],
+    ) -> None:
         self.requests = OpenRequests()
         self._ledger = ledger
         self._clock = clock
         self._random_bits = random_bits
+        self._ids = ids
 
     def now_s(self) -> float:
         """Seconds since the epoch, as of the controller's clock."""
@@ -53,6 +63,17 @@ class Admission:
             lambda state: plan_tokens.create_token(state, spec, token, self._clock(), actor), actor
         )
         return token, record, revision
+
+    async def join(self, spec: JoinSpec, fingerprint: str) -> tuple[Host, str, Revision]:
+        """A new host, with its secret; the token is used up. Of two with one token, one wins. Raises: as plan_join."""
+        token = parse_token(spec.token, TokenKind.JOIN)
+        id_, secret = HostId(self._ids()), f"{self._random_bits(HOST_SECRET_BITS):0{HOST_SECRET_BITS // 4}x}"
+        record = self._ledger.state.tokens.get(token.id)
+        actor = plan_tokens.actor_of_token(record) if record is not None else ""
+        host, revision = await self._ledger.write(
+            lambda state: plan_join.join(state, spec, token, id_, secret, self._clock(), fingerprint), actor
+        )
+        return host, secret, revision
 
     async def revoke_token(self, reference: str, actor: str) -> tuple[TokenRecord | None, Revision]:
         """It proves nothing from now on, and what it has open ends. Absent is fine (None)."""

@@ -7,6 +7,7 @@ the transport (`HostStream`) is bytes in and bytes out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import itertools
 from collections.abc import AsyncIterator, Callable
@@ -58,7 +59,7 @@ class Core:
         self._ids = ids = IdSource(clock, random_bits)
         self._options = options
         self._ledger = Ledger(store, state)
-        self.admission = Admission(self._ledger, clock, random_bits)
+        self.admission = Admission(self._ledger, clock, random_bits, ids)
         self._events = EventLog(store, clock)
         self._fleet = Fleet(self._ledger, self._events, options.resume_changes)
         self._desk = AgentDesk(self._ledger, self._fleet, self._events, ids, options.settle_s, random_bits)
@@ -251,9 +252,32 @@ class Core:
             if error.kind is not Kind.NOT_FOUND:
                 raise
             return None, self.revision
-        for stream in [stream for stream in self._open if stream.host == host.id]:
-            stream.refuse(conflict("this host was forgotten", "create it again and give it a new credential"))
-        return host, await self._finish_forgetting(host.id, actor)
+        return host, await self._forget_begun(host.id, actor)
+
+    async def _forget_begun(self, id_: HostId, actor: str) -> Revision:
+        self._cut(id_, conflict("this host was forgotten", "create it again and give it a new credential"))
+        return await self._finish_forgetting(id_, actor)
+
+    @contextlib.asynccontextmanager
+    async def leaving(self, id_: HostId, actor: str) -> AsyncIterator[Revision]:
+        """A host forgets itself: within, it is told so, and afterwards it is cut off and its endpoints are released."""
+        _, revision = await self._write(
+            lambda state: plan_hosts.begin_forgetting(state, state.resolve_host(id_), False, True, actor), actor
+        )
+        try:
+            yield revision
+        finally:
+            await self._forget_begun(id_, actor)
+
+    async def drain_host(self, reference: str, undo: bool, actor: str) -> tuple[Host, Revision]:
+        """No further attachments on it, or (`undo`) again. Raises: NOT_FOUND."""
+        return await self._write(
+            lambda state: plan_hosts.drain_host(state, state.resolve_host(reference), undo, actor), actor
+        )
+
+    def _cut(self, host: HostId, why: HawseError) -> None:
+        for stream in [stream for stream in self._open if stream.host == host]:
+            stream.refuse(why)
 
     async def _finish_forgetting(self, id_: HostId, actor: str) -> Revision:
         """As many transactions as it takes; one of them may have been the last of an earlier controller."""
@@ -277,6 +301,8 @@ class Core:
         if not hmac.compare_digest(kept, plan_hosts.secret_record(secret)) or host not in self.state.hosts:
             raise denied("this is not the secret of a known host", "mint a credential for the host and give it that")
         return self.state.hosts[host]
+        voided = denied("this host was given another secret, which voids the one before", "give the agent the new one")
+        self._cut(self.state.resolve_host(reference).id, voided)
 
     async def delete_endpoint(
         self, reference: str, actor: str, within: TenantId | None = None

@@ -76,14 +76,15 @@ class Attachment:
 def attach(state: State, host: Host, wished: Attachment, id_: EndpointId, actor: str) -> Plan[Endpoint]:
     """The endpoint that exists, or a new one, in the place of what is left of an earlier container.
 
-    Raises: NOT_FOUND (network); CONFLICT (key, another wish for the same key, address, MAC, name, MTU); EXHAUSTED
-    (subnet, endpoints); INVALID.
+    Raises: NOT_FOUND (network); CONFLICT (key, another wish for the same key, address, MAC, name, MTU, a drained host);
+    EXHAUSTED (subnet, endpoints); INVALID.
     """
     network = state.resolve_network(wished.network)
     older = _older(state, host, wished, network)
     if older and older.sandbox == wished.sandbox and older.incarnation == host.incarnation:
         _check_same(wished, older)
         return nothing(older, state.revision_of("endpoint", older.id))
+    _check_drained(host)
     _check_room(state, host, network, older)
     addresses = _choose_addresses(state, network, wished.addresses, older)
     endpoint = Endpoint(
@@ -147,6 +148,16 @@ def _check_same(wished: Attachment, older: Endpoint) -> None:
             "detach it first, or use another interface name",
             endpoint=older.id,
             wishes=wishes,
+        )
+
+
+def _check_drained(host: Host) -> None:
+    if host.drained_by:
+        raise conflict(
+            f"host {host.name} takes no further attachments: {host.drained_by} drains it",
+            f"use another host; to end this: hawse host drain {host.name} --undo",
+            host=host.name,
+            drained_by=host.drained_by,
         )
 
 

@@ -1,4 +1,4 @@
-"""Plans for hosts: creation, credential, hello, facts, forgetting."""
+"""Plans for hosts: creation, credential, hello, facts, draining, forgetting."""
 
 from __future__ import annotations
 
@@ -84,12 +84,30 @@ def _underlay(message: Hello | Facts) -> dict[str, object]:
         raise invalid(f"an underlay MTU of {message.mtu_bytes} cannot be", "", mtu_bytes=message.mtu_bytes)
     if len(message.routes) > ROUTES_MAX:
         raise invalid(f"{len(message.routes)} routes are too many", f"send at most {ROUTES_MAX}")
-    vteps = [None if vtep is None else parse_address(vtep) for vtep in (message.vtep4, message.vtep6)]
+    vtep4, vtep6 = parse_vteps(message.vtep4, message.vtep6)
+    routes = tuple(str(parse_prefix(route)) for route in message.routes)
+    return {"vtep4": vtep4, "vtep6": vtep6, "mtu_bytes": message.mtu_bytes, "routes": routes}
+
+
+def parse_vteps(vtep4: str | None, vtep6: str | None) -> tuple[str | None, str | None]:
+    """Both in canonical text. Raises: INVALID, also for an address of the other family."""
+    vteps = [None if vtep is None else parse_address(vtep) for vtep in (vtep4, vtep6)]
     for vtep, colon in zip(vteps, (False, True), strict=True):
         if vtep is not None and (":" in vtep) is not colon:
             raise invalid(f"{vtep} is not a VTEP of the family it is given for", "", vtep=vtep)
-    routes = tuple(str(parse_prefix(route)) for route in message.routes)
-    return {"vtep4": vteps[0], "vtep6": vteps[1], "mtu_bytes": message.mtu_bytes, "routes": routes}
+    return vteps[0], vteps[1]
+
+
+def drain_host(state: State, host: Host, undo: bool, actor: str) -> Plan[Host]:
+    """Take no further attachments on a host, or (`undo`) take them again. What is there stays."""
+    if bool(host.drained_by) is not undo:
+        return nothing(host, state.revision_of("host", host.id))
+    changed = msgspec.structs.replace(host, drained_by="" if undo else actor)
+    draft = Draft(state, actor)
+    draft.unchanged("host", host.id)
+    draft.put(keys.host(host.id), changed)
+    draft.happen("host.undrained" if undo else "host.drained", id=host.id, name=host.name)
+    return draft.plan(changed)
 
 
 def begin_forgetting(state: State, host: Host, connected: bool, force: bool, actor: str) -> Plan[Host]:

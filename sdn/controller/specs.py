@@ -53,6 +53,17 @@ class HostSpec(Spec, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
 
 
+class JoinSpec(Spec, frozen=True, kw_only=True):
+    """A machine that becomes a host. `token`: the word. VTEPs where they are known already; `version`: of its Hawse."""
+
+    token: str
+    name: str
+    labels: dict[str, str] = {}
+    vtep4: str | None = None
+    vtep6: str | None = None
+    version: str = ""
+
+
 class TokenSpec(Spec, frozen=True, kw_only=True):
     """A token. A user token has a role, and with role tenant a tenant (a reference); a join token has neither.
 

@@ -30,11 +30,11 @@ async def serve_stream(edge: Edge, request: web.Request, host: HostId) -> web.St
     )
     if not socket.can_prepare(request).ok:
         raise RefusedError(426, "this is a WebSocket", "open it as one (RFC 6455)", headers={"Upgrade": "websocket"})
-    await socket.prepare(request)
-    stream = edge.core.connect(host)
+    stream = edge.core.connect(host)  # at once: what ends the credential from here on ends the stream
     name = name_of(edge.core.state, host)
-    edge.log.info("stream opened", host=name, peer=str(request.remote))
     try:
+        await socket.prepare(request)
+        edge.log.info("stream opened", host=name, peer=str(request.remote))
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(_write(socket, stream))
             await _read(socket, stream)

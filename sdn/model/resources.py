@@ -76,6 +76,7 @@ class Host(Value, frozen=True, kw_only=True):
     `incarnation` is boot id + ":" + cookie of the agent's network namespace; `session` is raised at each hello and
     messages of an older one are refused. A VTEP is None while the host has none of that family. `routes` are the
     prefixes that the host can reach by itself, which automatic subnets avoid. All is empty until the first hello.
+    `drained_by` says who wants no further attachments on it; empty: it takes them.
     """
 
     id: HostId
@@ -89,6 +90,7 @@ class Host(Value, frozen=True, kw_only=True):
     routes: tuple[str, ...] = ()
     version: str = ""
     labels: dict[str, str] = {}
+    drained_by: str = ""
 
 
 class Endpoint(Value, frozen=True, kw_only=True):

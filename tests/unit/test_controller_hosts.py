@@ -187,6 +187,8 @@ async def test_a_reboot_releases_what_was_there_before(site: Site) -> None:
 async def test_forgetting(site: Site) -> None:
     agent, other = await site.agent("h1"), await site.agent("h2")
     secret = await site.core.mint_credential("h1", "test")
+    assert isinstance((await agent.take())[-1], Refused), "a secret that is voided ends what it has opened"
+    await agent.hello()
     for number in range(40):
         await agent.attach(f"c{number}", name=f"n{number}")
     await other.attach("c")
