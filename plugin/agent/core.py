@@ -11,6 +11,7 @@ from plugin.agent.attachments import SETTLE_MS, Attachments, Namespaces
 from plugin.agent.channel import Clock, Dial
 from plugin.agent.facts import HostFacts
 from plugin.agent.journal import Journal
+from plugin.agent.keeper import Keeper
 from plugin.agent.releases import Releases
 from plugin.agent.session import Session
 from plugin.agent.wiring import Wiring
@@ -18,7 +19,7 @@ from sdn.model.errors import HawseError, invalid, unavailable
 from sdn.model.ids import EndpointId, HostId
 from sdn.model.resources import Datapath as DatapathName
 from sdn.model.resources import Endpoint
-from sdn.model.stream import Delta, Drop, Facts, Hello, ProbeOrder, Query, Report, Sync, Welcome
+from sdn.model.stream import Credentials, Delta, Drop, Facts, Hello, ProbeOrder, Query, Report, Sync, Welcome
 from sdn.reconcile.datapath import Datapath
 from sdn.reconcile.loop import Offload, Reconciler
 from sdn.service.log import get_logger
@@ -53,12 +54,14 @@ class AgentCore:
         settle_ms: int = SETTLE_MS,
         offload: Offload = asyncio.to_thread,
         answer_probes: Callable[[ProbeOrder], None] | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._identity = identity
         self._facts = facts
         self._datapath = datapath
         self._offload = offload
         self._answer_probes = answer_probes
+        self._keeper = keeper
         self._clock = clock
         self._log = get_logger("agent")
         self._gone: list[Endpoint] = []
@@ -145,6 +148,8 @@ class AgentCore:
             datapath=self._identity.datapath,
             routes=self._facts.routes,
             topics={} if fresh else self.wiring.world.topics(),
+            authorities=self._keeper.authorities if self._keeper is not None else (),
+            secret_sha256=self._keeper.secret_sha256 if self._keeper is not None else b"",
         )
 
     def welcomed(self, welcome: Welcome) -> None:
@@ -177,6 +182,12 @@ class AgentCore:
                 return None
             case other:
                 raise invalid(f"this agent does not know the question {other!r}", "ask for `drops` or `version`")
+
+    async def keep(self, credentials: Credentials) -> None:
+        """On the disk, and used for the next connection. Raises: HawseError."""
+        if self._keeper is None:
+            raise invalid("this agent was given its credentials by hand, and keeps no others", "mint another one")
+        await self._keeper.keep(credentials)
 
     def met(self) -> None:
         """The first snapshot has been taken, or the controller could not be reached."""

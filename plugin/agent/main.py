@@ -53,6 +53,7 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
     from plugin.agent.features import PROBE, require_features
     from plugin.agent.held import checked_start_fd, wait_told
     from plugin.agent.journal import Journal
+    from plugin.agent.keeper import Keeper
     from plugin.agent.responder import Responder
     from plugin.agent.sandboxes import KernelNamespaces
     from plugin.agent.stream import Dialer
@@ -67,7 +68,8 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
     require_features(daemon.root.run / PROBE)
     if not await wait_told(held, daemon.stopping):
         return
-    configuration = read_configuration(Path(options.config) if options.config else daemon.root.agent_file)
+    path = Path(options.config) if options.config else daemon.root.agent_file
+    configuration = read_configuration(path)
     async with contextlib.AsyncExitStack() as stack:
         kind = DatapathName(options.datapath)
         datapath = registry.make(kind, daemon.root.run)
@@ -80,12 +82,15 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
         def read() -> HostFacts:
             return read_facts(configuration, underlay, resolve_host)
 
+        dialer = Dialer(configuration)
+        keeper = Keeper(path, configuration, dialer.use)
+
         responder = Responder(lambda: (core.facts.vtep4, core.facts.vtep6), loop)
         stack.callback(responder.close)
         core = AgentCore(
             Identity(configuration.host, read_incarnation(), version(), kind),
             read(),
-            dial=Dialer(configuration),
+            dial=dialer,
             datapath=datapath,
             namespaces=KernelNamespaces(),
             journal=journal,
@@ -93,13 +98,14 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
             random=random.random,
             settle_ms=options.settle_ms,
             answer_probes=responder.obey,
+            keeper=keeper,
         )
         await core.start()
         watch = FactsWatch(read, core.change_facts, loop)
         stack.callback(watch.close)
         running = asyncio.create_task(core.run())
         stack.push_async_callback(_end, running)
-        examination = Examination(core, lambda: configuration, namespace.cookie(), loop)
+        examination = Examination(core, lambda: keeper.configuration, namespace.cookie(), loop)
         handler = contract_handler(core.attachments, examination.examine)
         server = ContractServer(daemon.root.agent_socket, handler)
         await server.start()

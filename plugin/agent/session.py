@@ -19,6 +19,7 @@ from sdn.model.errors import HawseError, Kind, exhausted, unavailable
 from sdn.model.stream import (
     Answer,
     Attached,
+    Credentials,
     Delta,
     Detached,
     Down,
@@ -68,6 +69,9 @@ class Peer(Protocol):
 
     async def answer(self, query: Query) -> Any:
         """The value of an answer. Raises: HawseError."""
+
+    async def keep(self, credentials: Credentials) -> None:
+        """Hold them; when this returns they are on the disk. Raises: HawseError."""
 
     def met(self) -> None:
         """The first snapshot has been taken, or the controller could not be reached."""
@@ -267,7 +271,7 @@ class Session:
                 pending = self._pending.pop(message.request, None)
                 if pending is not None and not pending.settled.done():
                     pending.settled.set_result(message)
-            case Query():
+            case Query() | Credentials():
                 task = asyncio.create_task(self._answer(message))
                 self._queries.add(task)
                 task.add_done_callback(self._queries.discard)
@@ -289,9 +293,13 @@ class Session:
         else:
             pending.reply.set_result(message)
 
-    async def _answer(self, query: Query) -> None:
+    async def _answer(self, query: Query | Credentials) -> None:
         try:
-            answer = Answer(request=query.request, value=await self._peer.answer(query))
+            if isinstance(query, Query):
+                answer = Answer(request=query.request, value=await self._peer.answer(query))
+            else:
+                await self._peer.keep(query)
+                answer = Answer(request=query.request)
         except HawseError as error:
             problem = Problem(kind=error.kind.value, message=error.message, hint=error.hint, facts=error.facts)
             answer = Answer(request=query.request, problem=problem)

@@ -106,6 +106,27 @@ COMMANDS: tuple[Command, ...] = (
         "hawse host forget h9 --force                # though it is connected",
     ),
     _command(
+        "host rotate", "give connected hosts another secret; the one before is void then", "sdn.cli.rotation", "rotate",
+        "hawse host rotate h1 h2",
+    ),
+    _command(
+        "certificate ls", "show what the controller is known by, and who does not trust it yet",
+        "sdn.cli.certificate", "ls",
+        "hawse certificate ls",
+    ),
+    _command(
+        "certificate rotate", "replace the controller's authority; the one before stays trusted",
+        "sdn.cli.certificate", "rotate",
+        "hawse certificate rotate",
+        "hawse certificate rotate --server            # only the certificate that it has signed",
+    ),
+    _command(
+        "certificate retire", "end the authority before: tokens and logins from then end with it",
+        "sdn.cli.certificate", "retire",
+        "hawse certificate retire",
+        "hawse certificate retire --force             # though hosts have not got the new one",
+    ),
+    _command(
         "endpoint ls", "list endpoints", "sdn.cli.endpoint", "ls",
         "hawse endpoint ls --network blue/web --host h1",
     ),
@@ -224,7 +245,16 @@ COMMANDS: tuple[Command, ...] = (
         "plugin.doctor.command:doctor", "plugin.doctor.command:doctor_arguments",
         examples=("hawse doctor", "hawse doctor --host h2             # the path to h2 alone", "hawse doctor -o json"),
     ),
-    _command("version", "show versions", "sdn.cli.version", "version", "hawse version -o json"),
+    _command(
+        "install", "run this machine's daemons as systemd units", "sdn.cli.install", "install",
+        "hawse install --now",
+        "hawse install --directory build/units       # only write them",
+    ),
+    _command(
+        "support", "collect what to attach to a bug report, without secrets", "sdn.cli.support", "support",
+        "hawse support",
+    ),
+    _command("version", "show the version of each daemon", "sdn.cli.version", "version", "hawse version -o json"),
     Command(
         ("help",), "explain a topic or a command", "sdn.cli.topics:explain", "sdn.cli.topics:help_arguments",
         daemon=True, examples=("hawse help networks", "hawse help network create"),
@@ -243,6 +273,7 @@ HIDDEN: tuple[Command, ...] = (
 GROUPS: dict[str, str] = {
     "network": "networks, and attaching to them",
     "tenant": "address spaces and their owners",
+    "certificate": "what the controller is known by",
     "host": "machines that run an agent",
     "image": "what containers are made of",
     "endpoint": "interfaces of containers in networks",

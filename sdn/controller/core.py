@@ -17,18 +17,22 @@ import msgspec
 
 from sdn.controller import plan_hosts, plan_networks, plan_tenants
 from sdn.controller.admission import Admission
+from sdn.controller.custody import Custody
 from sdn.controller.desk import AgentDesk
 from sdn.controller.events import Event, EventLog
 from sdn.controller.fleet import Fleet
+from sdn.controller.keys import HostTrust
 from sdn.controller.ledger import Ledger, load_state
 from sdn.controller.options import Options
 from sdn.controller.plan import Plan
+from sdn.controller.plan_credentials import secret_sha256
 from sdn.controller.plan_release import release_chunk
 from sdn.controller.references import DEFAULT_TENANT
 from sdn.controller.session import HostStream
 from sdn.controller.specs import NetworkSpec, SubnetSpec, TenantSpec
 from sdn.controller.state import State, SubnetUsage
 from sdn.controller.status import HostState, Status, Step
+from sdn.model.codec import encode_msgpack
 from sdn.model.errors import HawseError, Kind, conflict, denied, invalid, unavailable
 from sdn.model.ids import HostId, IdSource, NetworkId, Revision, TenantId, is_id
 from sdn.model.resources import Endpoint, Host, Network, Tenant
@@ -62,7 +66,10 @@ class Core:
         self.admission = Admission(self._ledger, clock, random_bits, ids)
         self._events = EventLog(store, clock)
         self._fleet = Fleet(self._ledger, self._events, options.resume_changes)
-        self._desk = AgentDesk(self._ledger, self._fleet, self._events, ids, options.settle_s, random_bits)
+        self.custody = Custody(self._ledger, self._fleet, self._events, random_bits)
+        self._desk = AgentDesk(
+            self._ledger, self._fleet, self._events, ids, options.settle_s, random_bits, self.custody
+        )
         self._numbers = itertools.count(1)
         self._open: dict[HostStream, None] = {}
         """In the order in which they came, so that the same requests have the same effects in the same order."""
@@ -103,6 +110,7 @@ class Core:
     async def close(self) -> None:
         """End every stream and every wait. Calling it twice is fine."""
         self._closed = True
+        self.custody.close()
         for stream in list(self._open):
             stream.refuse(unavailable("the controller is stopping", "connect again"))
         self._events.close()
@@ -293,16 +301,20 @@ class Core:
         await self._write(
             lambda state: plan_hosts.set_credential(state, state.resolve_host(reference), secret, actor), actor
         )
+        voided = denied("this host was given another secret, which voids the one before", "give the agent the new one")
+        self._cut(self.state.resolve_host(reference).id, voided)
         return secret
 
     def authenticate(self, host: HostId, secret: str) -> Host:
-        """The host whose secret this is. Raises: DENIED."""
-        kept = self.state.credentials.get(host, b"")
-        if not hmac.compare_digest(kept, plan_hosts.secret_record(secret)) or host not in self.state.hosts:
+        """The host whose secret this is, also one that it was offered and may have by now. Raises: DENIED."""
+        shown = secret_sha256(secret)
+        trust = self.state.trusts.get(host, HostTrust())
+        good = hmac.compare_digest(self.state.credentials.get(host, b""), encode_msgpack(shown))
+        for one in trust.offered:
+            good |= hmac.compare_digest(one, shown)
+        if not good or host not in self.state.hosts:
             raise denied("this is not the secret of a known host", "mint a credential for the host and give it that")
         return self.state.hosts[host]
-        voided = denied("this host was given another secret, which voids the one before", "give the agent the new one")
-        self._cut(self.state.resolve_host(reference).id, voided)
 
     async def delete_endpoint(
         self, reference: str, actor: str, within: TenantId | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sdn.controller.custody import Custody
 from sdn.controller.events import EventLog
 from sdn.controller.fleet import Fleet
 from sdn.controller.ledger import Ledger
@@ -43,12 +44,14 @@ class AgentDesk:
         ids: Callable[[], str],
         settle_s: float,
         random_bits: Callable[[int], int],
+        custody: Custody,
     ) -> None:
         self._ledger = ledger
         self._fleet = fleet
         self._events = events
         self._ids = ids
         self._settle_s = settle_s
+        self._custody = custody
         self._probing = Probing(ledger, fleet, random_bits)
 
     # --- sessions ---
@@ -86,6 +89,7 @@ class AgentDesk:
         stream.reply(Welcome(host=host.id, name=host.name, session=host.session, revision=revision, resumed=kept))
         stream.box.transaction(messages, revision)
         stream.wake()
+        self._custody.greeted(stream, message)
         self._fleet.progressed.ring()
 
     async def _release_older(self, host: Host, actor: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import dataclasses
 from typing import Any
 
 from sdn.controller.core import Core
+from sdn.controller.custody import Trust
 from sdn.controller.metrics import Metrics
 from sdn.controller.throttle import Throttle
 from sdn.controller.tls import Identity
@@ -26,6 +28,14 @@ class Edge:
     ready: bool = False
     event_streams: collections.Counter[TenantId | None] = dataclasses.field(default_factory=collections.Counter)
     """Open ones, by tenant; None: the administrators'."""
+
+    def __post_init__(self) -> None:
+        self.entrust()
+
+    def entrust(self, actor: str = "") -> list[asyncio.Task[None]]:
+        """Have hosts told whom to trust; to be called when that has changed. See custody.Custody."""
+        trusted = self.identity.authority.trusted
+        return self.core.custody.entrust(Trust(self.authority, tuple(one.fingerprint for one in trusted)), actor)
 
     @property
     def fingerprint(self) -> str:

@@ -9,6 +9,7 @@ vni/VNI                                                  -> VniRecord
 subnets/TENANT                                           touched by every change of a tenant's subnets
 credential/HOST                                          -> hash of the host's secret
 token/ID                                                 -> TokenRecord
+trust/HOST                                               -> HostTrust
 forget/HOST                                              a sequence of transactions that is not finished yet
 cursor/vni                                               -> the VNI that was taken last
 """
@@ -29,6 +30,7 @@ LOADED = (
     "vni/",
     "subnets/",
     "credential/",
+    "trust/",
     "forget/",
     "token/",
     "cursor/",
@@ -47,6 +49,17 @@ class VniRecord(Value, frozen=True, kw_only=True):
     network: NetworkId
     hosts: tuple[HostId, ...] = ()
     removed: bool = False
+
+
+class HostTrust(Value, frozen=True, kw_only=True):
+    """What a host has been given beside its secret.
+
+    `authorities`: fingerprints of those that it has said it trusts, the newest first; `offered`: hashes of secrets that
+    it may have by now, the oldest first, each as good as that in `credential/HOST` until it acknowledges a later one.
+    """
+
+    authorities: tuple[str, ...] = ()
+    offered: tuple[bytes, ...] = ()
 
 
 class TokenRecord(Value, frozen=True, kw_only=True):
@@ -139,6 +152,11 @@ def subnets(tenant_id: TenantId) -> str:
 def credential(host_id: HostId) -> str:
     """`credential/HOST`."""
     return f"credential/{host_id}"
+
+
+def trust(host_id: HostId) -> str:
+    """`trust/HOST`."""
+    return f"trust/{host_id}"
 
 
 def forget(host_id: HostId) -> str:

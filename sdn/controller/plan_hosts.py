@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
 
 from sdn.controller import keys
 from sdn.controller.labels import parse_labels
 from sdn.controller.plan import Draft, Plan, nothing
+from sdn.controller.plan_credentials import note_kept, secret_sha256
 from sdn.controller.plan_release import release_some
 from sdn.controller.state import State
 from sdn.model.address import parse_address, parse_prefix
@@ -37,15 +36,16 @@ def create_host(state: State, name: str, labels: dict[str, str], id_: HostId, ac
 
 
 def secret_record(secret: str) -> bytes:
-    """What is kept of a host's secret. It has 256 random bits, so that neither salt nor stretching adds anything."""
-    return encode_msgpack(hashlib.sha256(secret.encode()).digest())
+    """What the store has of a host's secret: the hash of it."""
+    return encode_msgpack(secret_sha256(secret))
 
 
 def set_credential(state: State, host: Host, secret: str, actor: str) -> Plan[None]:
-    """Keep the hash of a new secret, which voids the one before."""
+    """Keep the hash of a new secret, which voids the one before, and all that were offered."""
     draft = Draft(state, actor)
     draft.unchanged("host", host.id)
     draft.put(keys.credential(host.id), msgspec.Raw(secret_record(secret)))
+    draft.delete(keys.trust(host.id))
     draft.happen("host.credential", id=host.id, name=host.name)
     return draft.plan(None)
 
@@ -63,6 +63,7 @@ def hello(state: State, host: Host, message: Hello, actor: str) -> Plan[Host]:
     draft = Draft(state, actor)
     draft.unchanged("host", host.id)
     draft.put(keys.host(host.id), changed)
+    note_kept(draft, state, host, message.authorities, message.secret_sha256)
     draft.happen("host.connected", id=host.id, name=host.name, session=changed.session)
     return draft.plan(changed)
 
@@ -124,6 +125,7 @@ def begin_forgetting(state: State, host: Host, connected: bool, force: bool, act
     draft.unchanged("host", host.id)
     draft.put(keys.forget(host.id), host.id)
     draft.delete(keys.credential(host.id))
+    draft.delete(keys.trust(host.id))
     return draft.plan(host)
 
 
@@ -141,6 +143,7 @@ def go_on_forgetting(state: State, id_: HostId, actor: str) -> Plan[bool]:
     draft.delete(keys.host(host.id))
     draft.delete(keys.host_name(host.name))
     draft.delete(keys.credential(host.id))
+    draft.delete(keys.trust(host.id))
     draft.delete(keys.forget(host.id))
     draft.happen("host.forgotten", id=host.id, name=host.name)
     return draft.plan(True)

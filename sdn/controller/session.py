@@ -18,6 +18,7 @@ from sdn.model.ids import HostId
 from sdn.model.stream import (
     Answer,
     AttachRequest,
+    Credentials,
     DetachRequest,
     Down,
     Facts,
@@ -159,11 +160,17 @@ class HostStream:
 
     async def query(self, what: str, timeout_s: float, probe: ProbeOrder | None = None) -> Any:
         """Ask the agent. Raises: UNAVAILABLE; what the agent answered with."""
+        return await self.ask(lambda number: Query(request=number, what=what, probe=probe), timeout_s)
+
+    async def ask(self, make: Callable[[int], Query | Credentials], timeout_s: float) -> Any:
+        """Send what `make(request)` builds, and wait for its Answer. Raises: as `query`."""
+        if self.phase is Phase.OVER:
+            raise unavailable("the host disconnected before it was asked", "try again")
         self._query += 1
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queries[self._query] = answer
         number = self._query
-        self.reply(Query(request=number, what=what, probe=probe))
+        self.reply(make(number))
         try:
             return await asyncio.wait_for(answer, timeout_s)
         except TimeoutError:

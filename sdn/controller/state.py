@@ -23,6 +23,7 @@ _network = msgspec.msgpack.Decoder(Network).decode
 _host = msgspec.msgpack.Decoder(Host).decode
 _endpoint = msgspec.msgpack.Decoder(Endpoint).decode
 _vni = msgspec.msgpack.Decoder(keys.VniRecord).decode
+_trust = msgspec.msgpack.Decoder(keys.HostTrust).decode
 _token = msgspec.msgpack.Decoder(keys.TokenRecord).decode
 _number = msgspec.msgpack.Decoder(int).decode
 
@@ -44,6 +45,7 @@ class State:
         self.vnis: dict[int, keys.VniRecord] = {}
         self.vni_cursor = 0
         self.credentials: dict[HostId, bytes] = {}
+        self.trusts: dict[HostId, keys.HostTrust] = {}
         self.forgetting: set[HostId] = set()
         self.tokens: dict[str, keys.TokenRecord] = {}
         self.addresses = AddressBook()
@@ -106,6 +108,8 @@ class State:
                 self._put_vni(int(rest), _vni(value))
             case "credential":
                 self.credentials[HostId(rest)] = value
+            case "trust":
+                self.trusts[HostId(rest)] = _trust(value)
             case "forget":
                 self.forgetting.add(HostId(rest))
             case "token":
@@ -140,7 +144,7 @@ class State:
             case "vni":
                 self.vnis.pop(int(rest), None)
                 self.held.discard(int(rest))
-            case "credential" | "forget" | "token":
+            case "credential" | "trust" | "forget" | "token":
                 self._delete_access(kind, rest)
             case _:
                 return
@@ -150,6 +154,8 @@ class State:
         match kind:
             case "credential":
                 self.credentials.pop(HostId(rest), None)
+            case "trust":
+                self.trusts.pop(HostId(rest), None)
             case "forget":
                 self.forgetting.discard(HostId(rest))
             case "token":
@@ -213,7 +219,7 @@ class State:
     def revision_of(self, kind: str, id_: str) -> Revision:
         """The revision at which a resource was last modified; 0: it is not there.
 
-        `kind`: tenant, network, host, endpoint, vni, subnets, credential, forget, token.
+        `kind`: tenant, network, host, endpoint, vni, subnets, credential, trust, forget, token.
         """
         return self._revisions.get(kind, {}).get(id_, Revision(0))
 

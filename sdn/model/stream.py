@@ -1,8 +1,8 @@
 """The stream: one ordered conversation between an agent and the controller, msgpack messages on a WebSocket.
 
-Down come `Delta`, `Drop` and `Sync` (the state), `Query`, and the replies to the agent's requests; up go `Hello`,
-`AttachRequest`, `DetachRequest`, `PeersRequest`, `Report`, `Facts` and `Answer`. The order is the promise: whatever a
-reply depends on has arrived before the reply.
+Down come `Delta`, `Drop` and `Sync` (the state), `Query`, `Credentials`, and the replies to the agent's requests; up
+go `Hello`, `AttachRequest`, `DetachRequest`, `PeersRequest`, `Report`, `Facts` and `Answer`. The order is the promise:
+whatever a reply depends on has arrived before the reply.
 
 A topic's walk. `Delta(previous=0)` begins it anew: what the agent had of it is void. A later delta's `previous` is the
 revision that the agent has of the topic (equal to `revision` for a further chunk of a snapshot). `Sync(R)` ends a
@@ -37,7 +37,10 @@ FRAME_BYTES_MAX = 256 << 10
 
 
 class Hello(Value, frozen=True, kw_only=True, tag="hello"):
-    """The agent's first message. `topics`: topic -> revision it has; empty after a restart. See Host for the rest."""
+    """The agent's first message. `topics`: topic -> revision it has; empty after a restart. See Host for the rest.
+
+    `authorities`: fingerprints of those that it trusts, the newest first; `secret_sha256`: of the secret that it keeps.
+    """
 
     host: HostId
     incarnation: str
@@ -48,6 +51,8 @@ class Hello(Value, frozen=True, kw_only=True, tag="hello"):
     datapath: Datapath = Datapath.BRIDGE
     routes: tuple[str, ...] = ()
     topics: dict[str, int] = {}
+    authorities: tuple[str, ...] = ()
+    secret_sha256: bytes = b""
 
 
 class Facts(Value, frozen=True, kw_only=True, tag="facts"):
@@ -110,7 +115,7 @@ class Report(Value, frozen=True, kw_only=True, tag="report"):
 
 
 class Answer(Value, frozen=True, kw_only=True, tag="answer"):
-    """The reply to a Query."""
+    """The reply to a Query, or to Credentials: they are kept, whatever happens to the host."""
 
     request: int
     value: Any = None
@@ -228,6 +233,20 @@ class ProbeOrder(Value, frozen=True, kw_only=True):
     seconds: float
 
 
+class Credentials(Value, frozen=True, kw_only=True, tag="credentials"):
+    """What the host is to hold: PEM of all authorities to be trusted, and its secret; what is empty stays as it is.
+
+    Answered once it is on the disk. Until then the secret before is good, too.
+    """
+
+    request: int
+    authority: str = ""
+    secret: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials(request={self.request})"  # the secret stays out of logs
+
+
 class Query(Value, frozen=True, kw_only=True, tag="query"):
     """The controller asks the agent: `what` is `drops` (see reconcile.datapath), `version` or `probe` (an order)."""
 
@@ -237,7 +256,7 @@ class Query(Value, frozen=True, kw_only=True, tag="query"):
 
 
 Up = Hello | Facts | AttachRequest | DetachRequest | PeersRequest | Report | Answer
-Down = Welcome | Refused | Delta | Drop | Sync | Attached | Settled | Detached | Failed | Peers | Query
+Down = Welcome | Refused | Delta | Drop | Sync | Attached | Settled | Detached | Failed | Peers | Query | Credentials
 
 up_decoder: Decoder[Up] = Decoder(Up, "a message of an agent")
 down_decoder: Decoder[Down] = Decoder(Down, "a message of the controller")

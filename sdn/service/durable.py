@@ -10,13 +10,14 @@ from pathlib import Path
 def write_durably(path: Path, content: bytes) -> None:
     """Replace a file (mode 0600): nobody sees half of it, others never read it, and after a crash it is old or new.
 
-    Raises: OSError; then it is as it was, but for an error of the last step, which may leave the new one.
+    It has one writer at a time. Raises: OSError; then it is as it was, but for an error of the last step, which may
+    leave the new one.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.new")  # one name, so that no writer that was killed leaves more than one
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)  # a leftover of a process that had our number may have another mode
+            os.fchmod(descriptor, 0o600)
             file.write(content)
             file.flush()
             os.fsync(descriptor)

@@ -70,7 +70,7 @@ def test_every_example_is_one_that_its_parser_takes(command):
         (["-x"], "no option '-x'"),
         (["--rot", "x", "network", "ls"], "no option '--rot'"),
         (["network", "frobnicate"], "'hawse network --help' lists all"),
-        (["frobnicate"], "'hawse --help' lists all"),
+        (["xyzzy"], "'hawse --help' lists all"),
         (["help", "frobnicate"], "no topic and no command 'frobnicate'"),
         (["network", "attach", "web"], "no container is named"),
         (["network", "attach", "web", "b1", "--pid", "1"], "more than one container"),
