@@ -289,6 +289,7 @@ class Verbs:
             "version": self._version,
             "pid": os.getpid(),
             "supervisor_pid": int(supervisor.get("pid", 0)),
+            "supervisor_version": str(supervisor.get("version", "")),
             "containers": self._containers.counts(),
             "images": self._around.images.count(),
         }

@@ -10,6 +10,7 @@ from runtime.supervisor import ending, executions, exits, journal, launching
 from runtime.supervisor.container import EXITED, FROZEN, RUNNING
 from runtime.supervisor.failure import LaunchError
 from runtime.supervisor.spawner import spawner
+from sdn.model.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _status(supervisor: Supervisor, _request: dict[str, Any], answer: Answer) ->
     states: dict[str, int] = {}
     for container in supervisor.containers.by_id.values():
         states[container.state] = states.get(container.state, 0) + 1
-    facts = {"pid": os.getpid(), "keeper": supervisor.keeper, "spawner": spawner.pid}
+    facts = {"version": VERSION, "pid": os.getpid(), "keeper": supervisor.keeper, "spawner": spawner.pid}
     descriptors = len(os.listdir("/proc/self/fd")) - 1
     answer.result(
         {**facts, "descriptors": descriptors, "containers": states, "executions": len(supervisor.containers.executions)}

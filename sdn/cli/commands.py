@@ -44,7 +44,7 @@ COMMANDS: tuple[Command, ...] = (
     _command(
         "join", "make this machine a host of another's controller", "sdn.cli.join", "join",
         "hawse join 10.0.0.1 TOKEN                   # as 'hawse token create' prints it there",
-        "hawse join -d 10.0.0.1 - < token            # no secret in the list of processes",
+        "hawse join -d 10.0.0.1 -                    # the token comes from standard input",
     ),
     _command(
         "down", "stop this machine's daemons; what they keep stays", "sdn.cli.machine", "down",

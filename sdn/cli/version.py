@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
-from sdn.cli.connection import client_of
+from sdn.cli.connection import REQUEST_TIMEOUT_S, client_of
 from sdn.cli.exits import Exit
 from sdn.cli.output import print_json, print_table
 from sdn.model.errors import HawseError
@@ -16,17 +17,24 @@ def version_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def version(args: argparse.Namespace) -> int:
-    """Show this command's version, and those of the daemons that can be reached."""
-    rows = [("hawse", "", VERSION)]
+    """Show the version of this command and of every daemon that can be reached, and where they differ."""
+    from sdn.machine.record import place_of
+    from sdn.machine.versions import Part, differing, versions
+
+    place = place_of(args.root)
     try:
-        client = client_of(args, timeout_s=5.0)
-        status = client.get("/v1/status").body
-        rows.append(("controller", "", status.get("version", "unknown")))
-        rows += [("agent", host["name"], host.get("version") or "unknown") for host in client.items("/v1/hosts")]
-    except HawseError as error:
-        rows.append(("controller", "", f"not reached: {error.message}"))
+        parts = versions(place, client_of(args, min(REQUEST_TIMEOUT_S, 5.0)))
+    except HawseError as error:  # where the controller is cannot be told
+        parts = [Part("client", "here", VERSION), Part("controller", "", "", error.message)]
     if args.output == "json":
-        print_json([{"part": part, "host": host, "version": text} for part, host, text in rows])
+        print_json([part._asdict() for part in parts])
     else:
-        print_table(("PART", "HOST", "VERSION"), rows)
+        rows = [(part.part, part.where, part.version or f"not reached: {part.problem}") for part in parts]
+        print_table(("PART", "WHERE", "VERSION"), rows)
+    for part in differing(parts):
+        print(
+            f"hawse: the {part.part} of {part.where} is {part.version}, and this is {VERSION}: "
+            "restart it, or upgrade what is older",
+            file=sys.stderr,
+        )
     return Exit.OK

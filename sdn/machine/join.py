@@ -56,7 +56,9 @@ def require_fresh(place: Place, token: Token) -> None:
             )
     pids = {running_pid(place.root, name) for name in (MONITOR, AGENT)} - {None, os.getpid()}
     if pids:
-        raise conflict(f"daemons of Hawse run on this machine already (pid {pids.pop()})", f"end them: {place.typed('down')}")
+        raise conflict(
+            f"daemons of Hawse run on this machine already (pid {pids.pop()})", f"end them: {place.typed('down')}"
+        )
 
 
 def join(place: Place, joining: Joining, teller: Teller) -> None:

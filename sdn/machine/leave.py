@@ -17,7 +17,7 @@ from sdn.machine.identity import read_identity
 from sdn.machine.local_runtime import containers, count, named, remove_all
 from sdn.machine.monitor import READY_S
 from sdn.machine.process import Process, wait_serving
-from sdn.machine.record import AGENT, RUNTIME, Machine, Place, daemon_environment, read_machine
+from sdn.machine.record import AGENT, FIRST, RUNTIME, Machine, Place, daemon_environment, read_machine
 from sdn.machine.stop import stop_daemons
 from sdn.machine.teller import Teller
 from sdn.model.errors import HawseError, Kind, conflict, not_found, unavailable
@@ -176,10 +176,10 @@ def _clean_kernel(place: Place, machine: Machine | None) -> None:
 def _forget(place: Place, *, everything: bool) -> None:
     """The files, the one that says that this is a host at last. Images and volumes stay unless everything goes."""
     root = place.root
-    directory = units.DIRECTORY
-    if not place.option and units.remove(directory):
-        with contextlib.suppress(HawseError):  # no systemd: there was nothing to tell
-            units.systemctl("daemon-reload")
+    if not place.option and any((units.DIRECTORY / units.unit_name(daemon)).exists() for daemon in FIRST):
+        units.disable()
+        units.remove(units.DIRECTORY)
+        units.reload()
     for path in (root.client_file, root.journal, root.controller_file):
         path.unlink(missing_ok=True)
     for tree in (root.containers, root.netns):

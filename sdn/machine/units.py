@@ -202,3 +202,21 @@ def stop_active(place: Place) -> None:
     running = [unit_name(daemon) for daemon in FIRST if running_pid(place.root, daemon) is not None]
     if active(place):
         systemctl("stop", *running)
+
+
+def runs_here() -> bool:
+    """Whether systemd runs this machine (sd_booted(3))."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def reload() -> None:
+    """Have systemd read what was written; where it does not run there is nobody to tell."""
+    if runs_here():
+        systemctl("daemon-reload")
+
+
+def disable() -> None:
+    """Stop the units, and start them no more; containers go on."""
+    installed = [unit_name(daemon) for daemon in FIRST if (DIRECTORY / unit_name(daemon)).exists()]
+    if installed and runs_here():
+        systemctl("disable", "--now", *installed)

@@ -150,7 +150,7 @@ class EventsRequest(Value, frozen=True, kw_only=True, tag_field="verb", tag="EVE
 
 
 class StatusRequest(Value, frozen=True, kw_only=True, tag_field="verb", tag="STATUS"):
-    """Result: {version, pid, supervisor_pid, containers: {state: number}, images: number}."""
+    """Result: {version, pid, supervisor_pid, supervisor_version, containers: {state: number}, images: number}."""
 
 
 class ImageLoadRequest(Value, frozen=True, kw_only=True, tag_field="verb", tag="IMAGE_LOAD"):
