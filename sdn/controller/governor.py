@@ -23,9 +23,12 @@ OWN_DESCRIPTORS = 64
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """Connections. A source may hold half of the unproven ones: a fleet behind one NAT comes back all at once."""
+    """Connections. One that shakes hands costs 100 KB: a thousand are bearable, and a fleet that comes back at once.
 
-    unproven: int = 2048
+    A source may hold half of the unproven ones: there may be a NAT between.
+    """
+
+    unproven: int = 1024
     users: int = 1024
     per_user: int = 128
     per_host: int = 8

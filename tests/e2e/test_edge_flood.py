@@ -24,10 +24,12 @@ from tests.e2e import test_controller_process as processes
 from tests.e2e.test_controller_process import Controller
 
 PATIENCE_S = 30.0
+NETWORK = {"name": "web", "subnets": [{"prefix": "10.1.0.0/16"}]}
+BEAT_S = 0.05
 HEADERS = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "
 BODY = b"POST /v1/join HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"
 RSS_GROWTH_MB_MAX = 150
-"""Of 2048 connections with whatever they hold at once; an allocator keeps some of it."""
+"""Of 1024 connections with whatever they hold at once; an allocator keeps some of it."""
 OWN_DESCRIPTORS = 200
 
 
@@ -97,7 +99,7 @@ class Fleet:
     @contextlib.asynccontextmanager
     async def connected(cls, running: Controller) -> AsyncIterator[Fleet]:
         """Both follow the network."""
-        await asyncio.to_thread(running.client.post, "/v1/networks", {"name": "web"})
+        await asyncio.to_thread(running.client.post, "/v1/networks", NETWORK)
         credentials = [await minted(running, name) for name in ("h1", "h2")]
         async with Host.connected(credentials[0], 1) as one, Host.connected(credentials[1], 2) as two:
             await two.attach()
@@ -217,7 +219,7 @@ async def flood(running: Controller, number: int, tls: bool, says: bytes) -> dic
         crowd = Crowd(late)
         try:
             coming = asyncio.create_task((crowd.open_tls if tls else crowd.open)(number, says))
-            while not coming.done():
+            while not (await asyncio.wait({coming}, timeout=BEAT_S))[0]:
                 await fleet.beat()
             await coming
             await fleet.beat()
@@ -271,10 +273,10 @@ async def test_a_crowd(few: Controller, kind: str) -> None:
 async def test_ten_thousand(tmp_path: Path, kind: str) -> None:
     tls, says = KINDS[kind]
     with many_descriptors() as room, processes.controller(tmp_path / "r") as running:
-        number = min(10_000, room)
+        number = min(3000 if tls else 10_000, room)  # of TLS our own side is the slower one
         found = await flood(running, number, tls, says)
         assert found["accepted"] >= number
-        assert found["unproven"] <= 2048
+        assert found["unproven"] <= 1024
         assert found.get("accept failed", 0) == 0
         assert "internal error" not in running.log.read_text()
         assert running.end(signal.SIGTERM) == 0
