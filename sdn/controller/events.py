@@ -20,6 +20,8 @@ from sdn.store.interface import OPERATIONS_MAX, Change, Store
 
 SOFT_KEPT = 1000
 BATCH_CHANGES = 500
+OWNER_KEYS = {"tenant": "id", "network": "tenant", "endpoint": "tenant"}
+"""Kinds of events that are a tenant's, and which of their data has its id; all others are nobody's."""
 
 
 class Event(Value, frozen=True, kw_only=True):
@@ -53,7 +55,8 @@ class Event(Value, frozen=True, kw_only=True):
 
 def owner_of(kind: str, data: dict[str, Any]) -> str:
     """The tenant that an event is about; "": none. An event says it itself: what it is about may be gone."""
-    return str(data.get("id" if kind.startswith("tenant.") else "tenant", ""))
+    key = OWNER_KEYS.get(kind.partition(".")[0])
+    return str(data.get(key, "")) if key else ""
 
 
 def events_of(change: Change) -> list[Event]:

@@ -4,7 +4,8 @@ An administrator sees everything. For a tenant's user there is one tenant, and w
 no name, id, filter, cursor, revision, event or sentence can it be told from what nobody ever made. Such a user sees of
 
     hosts       name and id of those that have endpoints of the tenant (or had, for the revision that removed them),
-                whether they are connected, and how far; no labels, addresses, routes or versions
+                whether they are connected, and whether they have attempted a revision that is asked about
+                (`applied_revision` is that one, else 0); no labels, addresses, routes or versions
     failures    which units of the tenant's own a host could not set up, without the host's own words
     VNIs        nothing: they are numbers of the underlay, counted over all tenants; a network's `vni` is 0
     endpoints   all but `sandbox` and `incarnation` (0 and empty), which count what else a host has made
@@ -215,17 +216,19 @@ class Scope:
         if self._within is None:
             return hosts
         own = self._state.holders_of(f"tenant/{self._within}")
-        return tuple(self._confined(state) for state in hosts if state.id in own)
+        return tuple(self._confined(state, Revision(0)) for state in hosts if state.id in own)
 
     async def wait_settled(self, revision: Revision, timeout_s: float) -> list[HostState]:
         """See Core."""
         table = await self._core.wait_settled(revision, timeout_s, self._within)
-        return table if self._within is None else [self._confined(state) for state in table]
+        return table if self._within is None else [self._confined(state, revision) for state in table]
 
-    def _confined(self, state: HostState) -> HostState:
+    def _confined(self, state: HostState, revision: Revision) -> HostState:
+        """`applied_revision` is `revision` or 0: what a host has applied beyond it may be another's."""
         failures = {unit: NOT_SET_UP for unit in state.failures if self._owns(unit)}
         step = Step.APPLIED if state.state is Step.FAILED and not failures else state.state
-        return msgspec.structs.replace(state, failures=failures, state=step)
+        applied = revision if state.applied_revision >= revision else 0
+        return msgspec.structs.replace(state, failures=failures, state=step, applied_revision=applied)
 
     def _owns(self, unit: str) -> bool:
         kind, _, id_ = unit.partition("/")
