@@ -25,10 +25,12 @@ GLOBAL_OPTIONS = ("--root", "--controller", "-o", "--output")
 EXAMPLES = """\
 examples:
   hawse lab demo                                    see it work, on this machine, in seconds
-  hawse lab up topologies/two-hosts.yaml            keep a lab
+  hawse up -d                                       start this machine
+  hawse token create                                print the line by which another machine joins
   hawse network create web --subnet 10.1.0.0/24     make a network
-  hawse network attach web --pid 4711               give a process's namespace an interface in it
+  hawse run --rm -it --network web host             a shell in a container in it
   hawse drops                                       why packets died
+  hawse doctor                                      what is wrong, and what to type
 """
 
 
@@ -172,7 +174,7 @@ def show_help(words: tuple[str, ...]) -> int:
     _print_commands("commands:", list(COMMANDS))
     print("\ntopics:")
     for topic, summary in TOPICS.items():
-        print(f"  {'help ' + topic:<18}{summary}")
+        print(f"  {'help ' + topic:<20}{summary}")
     print(f"\n{EXAMPLES}\n{MEANINGS}\n\n'hawse COMMAND --help' explains one, 'hawse help TOPIC' what is behind them.")
     return Exit.OK
 
@@ -185,8 +187,9 @@ def _print_group(group: str) -> None:
 
 def _print_commands(title: str, commands: list[Command]) -> None:
     print(title)
+    width = max(len(" ".join(command.words)) for command in commands) + 2
     for command in commands:
-        print(f"  {' '.join(command.words):<18}{command.summary}")
+        print(f"  {' '.join(command.words):<{width}}{command.summary}")
 
 
 def _no_such(words: tuple[str, ...], arguments: list[str]) -> int:

@@ -26,6 +26,8 @@ SYNONYMS = {
     "destroy": "rm", "describe": "inspect", "networks": "network", "net": "network", "hosts": "host", "node": "host",
     "endpoints": "endpoint", "tenants": "tenant", "labs": "lab", "drop": "drops", "event": "events",
     "nodes": "host", "ps": "ls", "run": "up", "log": "logs",
+    "tokens": "token", "certificates": "certificate", "cert": "certificate", "init": "up", "enroll": "join",
+    "diagnose": "doctor", "diagnostics": "support", "man": "help", "topics": "help", "cordon": "drain",
     "execute": "exec", "shell": "exec", "containers": "ps", "resume": "unpause", "usage": "stats",
 }  # fmt: skip
 """Words that people bring along from other tools."""
