@@ -61,11 +61,14 @@ def _statements(family: str, words: list[str]) -> Iterator[dict[str, Any]]:
         value = words[position + 1] if position + 1 < len(words) else ""
         if word in ("-j", "-g"):
             verdict = _target(word, value)
+            break  # what follows are options of the target
         elif (word == "-m" and value in _MATCHES) or word == "--comment":
             pass
         elif word.startswith("-"):
             left, right = _condition(family, protocol, word, value)
             yield _match(left, right, negated) if left else {"xt": {"type": "match", "name": word}}
+            if value.startswith("-") or value == "!":
+                position -= 1  # an option without a value
         else:
             position -= 1  # the value of an option that takes none or several
         position += 2

@@ -178,8 +178,8 @@ def _judge_way(way: Way, uplink: UplinkFacts, settings: dict[str, str]) -> list[
         f"the route to host {way.peer} ({way.target}) leads out of {way.uplink.ifname}, and the VTEP {way.vtep} is on"
     )
     text += f" {uplink.ifname}"
-    # The kernel takes the stricter of the two.
-    rule = max((settings.get(f"ipv4/conf/{name}/rp_filter", "0") for name in ("all", uplink.ifname)), key=_strictness)
+    # The kernel takes the larger number of the two (ip-sysctl.rst): 1 is strict, 2 is loose.
+    rule = max(settings.get(f"ipv4/conf/{name}/rp_filter", "0") for name in ("all", uplink.ifname))
     asks = f"ip route get {way.target} from {way.vtep}"
     if rule == "1" and "." in way.target:
         return [
@@ -195,10 +195,6 @@ def _judge_way(way: Way, uplink: UplinkFacts, settings: dict[str, str]) -> list[
             **facts,
         )
     ]  # fmt: skip
-
-
-def _strictness(value: str) -> int:
-    return {"1": 2, "2": 1}.get(value, 0)
 
 
 def judge_settings(facts: UnderlayFacts) -> list[Finding]:
