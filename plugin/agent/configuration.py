@@ -21,7 +21,8 @@ T = TypeVar("T")
 class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`controllers`: https URLs, in order of preference; `authority`: PEM of every authority that is trusted.
 
-    `fingerprint`: SHA-256 of the DER of the newest authority, in hex.
+    On the controller's own machine one may be `unix:PATH`, of its socket: then VTEPs have to be given, for nothing can
+    be learned from a route. `fingerprint`: SHA-256 of the DER of the newest authority, in hex.
 
     A VTEP is the source address of the route to a controller of its family unless it is given here.
     """
@@ -63,7 +64,8 @@ def parse_configuration(text: bytes) -> Configuration:
     if not configuration.controllers:
         raise invalid("`controllers` is empty", "name at least one, as https://ADDRESS:PORT")
     for url in configuration.controllers:
-        controller_address(url)
+        if local_socket(url) is None:
+            controller_address(url)
     fingerprint = _told("fingerprint", parse_fingerprint, configuration.fingerprint)
     trusted = _told("authority", parse_certificates, configuration.authority)
     if fingerprint not in [one.fingerprint for one in trusted]:
@@ -76,6 +78,16 @@ def parse_configuration(text: bytes) -> Configuration:
         vtep4=_vtep(configuration.vtep4, ipv6=False),
         vtep6=_vtep(configuration.vtep6, ipv6=True),
     )
+
+
+def local_socket(url: str) -> str | None:
+    """The path of a controller's socket on this machine, where the URL means one. Raises: INVALID (not absolute)."""
+    if not url.startswith("unix:"):
+        return None
+    path = url.removeprefix("unix:")
+    if not path.startswith("/"):
+        raise invalid(f"{url!r} names no absolute path", "write it as unix:/run/hawse/controller.sock")
+    return path
 
 
 def controller_address(url: str) -> tuple[str, int]:

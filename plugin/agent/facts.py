@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from plugin.agent.channel import Cancellable, Clock
-from plugin.agent.configuration import Configuration, controller_address
+from plugin.agent.configuration import Configuration, controller_address, local_socket
 from plugin.kernel import link, namespace, route
 from plugin.kernel.netlink import DumpInterruptedError, LostEventsError, NetlinkError, NetlinkSocket
 from plugin.kernel.route import Uplink
@@ -59,6 +59,8 @@ def read_facts(configuration: Configuration, underlay: Underlay, resolve: Callab
     """
     uplinks: dict[Family, Uplink] = {}
     for url in configuration.controllers:
+        if local_socket(url) is not None:
+            continue
         for address in resolve(controller_address(url)[0]):
             family = family_of(address)
             if family not in uplinks:

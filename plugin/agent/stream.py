@@ -1,4 +1,7 @@
-"""The stream's transport: a WebSocket over TLS, to who has a certificate of a trusted authority."""
+"""The stream's transport: a WebSocket over TLS, to who has a certificate of a trusted authority.
+
+On the controller's own machine it may be its unix socket, whose directory says who it is.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import contextlib
 import ssl
 import time
 
-from plugin.agent.configuration import Configuration
+from plugin.agent.configuration import Configuration, local_socket
 from sdn.model.errors import HawseError, Kind, denied, unavailable
 from sdn.model.stream import unpack_frame
 from sdn.service.startup import lean_imports
@@ -26,6 +29,8 @@ with lean_imports():
     import aiohttp
 
 PATH = "/v1/stream"
+LOCAL = "http://hawse"
+"""What a URL begins with where a socket's path says whom it means."""
 CONNECT_S = 5.0
 HEARTBEAT_S = 10.0
 """A peer that vanished without a word is noticed after one and a half of these."""
@@ -94,11 +99,13 @@ class Dialer:
         raise unavailable("; ".join(error.message for error in errors), errors[0].hint)
 
     async def _dial(self, url: str) -> WebSocketChannel:
-        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._context, limit=1))
+        path = local_socket(url)
+        connector = aiohttp.UnixConnector(path) if path else aiohttp.TCPConnector(ssl=self._context, limit=1)
+        session = aiohttp.ClientSession(connector=connector)
         try:
             async with asyncio.timeout(CONNECT_S):
                 socket = await session.ws_connect(
-                    url.rstrip("/") + PATH,
+                    (LOCAL if path else url.rstrip("/")) + PATH,
                     headers={"Authorization": self._authorization},
                     heartbeat=HEARTBEAT_S,
                     max_msg_size=MESSAGE_BYTES_MAX,

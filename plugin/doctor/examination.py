@@ -87,7 +87,7 @@ class _Doing:
         configuration = agent.configuration
         urls = self._result.controllers if self._result else configuration.controllers if configuration else ()
         bundle = self._result.authority if self._result else configuration.authority if configuration else ""
-        self._urls = urls
+        self._urls = tuple(url for url in urls if not url.startswith("unix:"))  # no network is between
         self._pool = pool
         live = self._result is not None and not self._result.away
         self._asked = pool.submit(fabric.ask_peers, root, hosts) if live else None

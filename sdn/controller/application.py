@@ -1,4 +1,4 @@
-"""The two web applications: REST for the unix socket, REST and host streams for TCP; every error a problem document."""
+"""The web application, of the unix socket and of TCP: REST and host streams; every error a problem document."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LONG_LIVED = ("/v1/events", "/v1/status", "/v1/stream")
 
 
 def rest_application(edge: Edge) -> web.Application:
-    """REST and what watches over the controller. Who asks is known by the socket, or by what the request shows."""
+    """REST, host streams, what watches over the controller. Who asks is known by the socket, or by what is shown."""
     application = web.Application(middlewares=[_guard(edge)], client_max_size=BODY_BYTES_MAX)
     application.on_response_prepare.append(_begin)
     routes = all_routes()
@@ -48,12 +48,6 @@ def rest_application(edge: Edge) -> web.Application:
         ("/metrics", Access.ADMIN, _metrics(edge)),
     ):
         application.router.add_get(path, _admitting(edge, path, access, handler))
-    return application
-
-
-def stream_application(edge: Edge) -> web.Application:
-    """The same, and host streams; for TCP, in TLS."""
-    application = rest_application(edge)
 
     async def stream(request: web.Request) -> web.StreamResponse:
         principal = await admit(edge, request, Access.HOST, "a host's stream")

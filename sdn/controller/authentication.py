@@ -1,7 +1,8 @@
 """From a request to who asks, and whether the route is open to them.
 
-The unix socket is an administrator's, by the user at its other end. On TCP a request proves nothing by coming: it shows
-a user token's word or a host's `HOST:SECRET` as `Authorization: Bearer …`. A good credential is answered at once,
+The unix socket is an administrator's, by the user at its other end; only a host has to show who it is there, too. On
+TCP a request proves nothing by coming: it shows a user token's word or a host's `HOST:SECRET` as `Authorization: Bearer
+…`. A good credential is answered at once,
 whatever its address did before; who shows a wrong one waits (`throttle`), here and nowhere else.
 """
 
@@ -56,7 +57,7 @@ async def refuse(edge: Edge, request: web.Request, error: HawseError) -> NoRetur
 
 async def _principal(edge: Edge, request: web.Request, access: Access) -> Principal:
     peer = request.get_extra_info("socket")
-    if peer is not None and peer.family == socket.AF_UNIX:
+    if peer is not None and peer.family == socket.AF_UNIX and access is not Access.HOST:
         return Principal(actor_of(request), Role.ADMIN)
     try:
         return _shown(edge, request, access)

@@ -15,7 +15,7 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from sdn.controller.application import rest_application, stream_application
+from sdn.controller.application import rest_application
 from sdn.controller.edge import Edge
 from sdn.controller.gate import Gate, LocalGate, close_unproven
 from sdn.controller.governor import limits_for
@@ -47,9 +47,9 @@ async def serving(
         limits = limits_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         listeners = [stack.enter_context(contextlib.closing(_listen_tcp(address))) for address in addresses]
         bound = [Address(listener.getsockname()[0], listener.getsockname()[1]) for listener in listeners]
-        streams = stream_application(edge)
-        streams.on_response_prepare.append(close_unproven)
-        server = await _run(stack, streams)
+        public = rest_application(edge)
+        public.on_response_prepare.append(close_unproven)
+        server = await _run(stack, public)
         gate = Gate(context, limits, edge.metrics, edge.log)
         stack.push_async_callback(gate.close)
         for listener in listeners:

@@ -83,6 +83,7 @@ def test_names_and_incarnation() -> None:
         ({"controllers": []}, "`controllers` is empty"),
         ({"controllers": ["http://a:1"]}, "not an https URL"),
         ({"controllers": ["https://a:99999"]}, "not a URL"),
+        ({"controllers": ["unix:controller.sock"]}, "no absolute path"),
         ({"fingerprint": "ab"}, "`fingerprint`: .* not a SHA-256"),
         ({"fingerprint": "ab" * 32}, "which no certificate in `authority` has"),
         ({"authority": "text"}, "`authority`: it holds no certificate"),

@@ -87,6 +87,20 @@ async def test_an_attachment(served: Served, tmp_path: Path) -> None:
         assert (endpoint["id"], endpoint["addresses"]) == (result.endpoint, list(result.addresses))
 
 
+async def test_on_the_controllers_own_machine(served: Served, tmp_path: Path) -> None:
+    async with agent_of(await configured(served, controllers=(f"unix:{served.path}",)), tmp_path) as core:
+        await core.attachments.add(add("a"), 11)
+    assert served.edge.metrics.connections["accepted"] == 0  # over TCP
+
+
+async def test_the_unix_socket_takes_nobodys_word_for_who_a_host_is(served: Served, tmp_path: Path) -> None:
+    given = await configured(served, controllers=(f"unix:{served.path}",), secret="0" * 32)
+    async with agent_of(given, tmp_path) as core:
+        assert (await refusal(core)).kind is Kind.DENIED
+    async with agent_of(msgspec.structs.replace(given, controllers=("unix:/nowhere",)), tmp_path) as core:
+        assert (await refusal(core)).kind is Kind.UNAVAILABLE
+
+
 async def test_another_authority(served: Served, tmp_path: Path) -> None:
     other = make_authority(time.time()).certificate
     changed = await configured(served, authority=other.pem, fingerprint=other.fingerprint)

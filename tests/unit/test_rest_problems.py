@@ -30,7 +30,7 @@ def assert_problem(answer: Answer, status: int, kind: Kind) -> None:
 
 
 async def test_what_is_not_there(served: Served) -> None:
-    for path in ("/", "/v1", "/v1/nothing", "/v1/networks/a/b", "/v1/stream"):
+    for path in ("/", "/v1", "/v1/nothing", "/v1/networks/a/b"):
         assert_problem(await served.ask("GET", path), 404, Kind.NOT_FOUND)
     missing = await served.ask("GET", "/v1/tenants/defualt")
     assert_problem(missing, 404, Kind.NOT_FOUND)
