@@ -101,6 +101,12 @@ COMMANDS: tuple[Command, ...] = (
         "hawse host inspect h1",
     ),
     _command(
+        "host drain", "have a host take no further attachments, before it is taken away", "sdn.cli.host", "drain",
+        "hawse host drain h1",
+        "hawse host drain h1 --wait=10m              # until nothing is attached on it any more",
+        "hawse host drain h1 --undo",
+    ),
+    _command(
         "host forget", "drop a host for good, with its endpoints", "sdn.cli.host", "forget",
         "hawse host forget h9",
         "hawse host forget h9 --force                # though it is connected",
@@ -125,6 +131,18 @@ COMMANDS: tuple[Command, ...] = (
         "sdn.cli.certificate", "retire",
         "hawse certificate retire",
         "hawse certificate retire --force             # though hosts have not got the new one",
+    ),
+    _command(
+        "token create", "make a token: for a machine that is to join, or for a user", "sdn.cli.token", "create",
+        "hawse token create                          # prints what to type on the machine that is to join",
+        "hawse token create --role admin --name ann",
+        "hawse token create --role tenant --tenant blue --name ci --ttl 90d",
+        "hawse token create -q --ttl 10m > token     # the word alone",
+    ),
+    _command("token ls", "list tokens, and what became of them", "sdn.cli.token", "ls", "hawse token ls"),
+    _command(
+        "token revoke", "end tokens; what they have open ends at once", "sdn.cli.token", "revoke",
+        "hawse token revoke ann",
     ),
     _command(
         "endpoint ls", "list endpoints", "sdn.cli.endpoint", "ls",
@@ -275,6 +293,7 @@ GROUPS: dict[str, str] = {
     "tenant": "address spaces and their owners",
     "certificate": "what the controller is known by",
     "host": "machines that run an agent",
+    "token": "who may join, and who may use the API",
     "image": "what containers are made of",
     "endpoint": "interfaces of containers in networks",
     "lab": "whole multi-host networks on this machine",

@@ -182,10 +182,13 @@ class Fleet:
             self._events.soft("host.disconnected", id=host.id, name=host.name, session=stream.session)
 
     def check_vteps(self, host: Host, vtep4: str | None, vtep6: str | None) -> None:
-        """Raises: CONFLICT when another connected host has one of these."""
-        for id_ in self.streams:
-            other = self._ledger.state.hosts.get(id_)
-            if other is None or other.id == host.id:
+        """Raises: CONFLICT when another host has one of these: one that is connected, or that has endpoints.
+
+        To whom the VTEP is, goes what is meant for the endpoints of its host, also while that host is away.
+        """
+        state = self._ledger.state
+        for other in state.hosts.values():
+            if other.id == host.id or (other.id not in self.streams and len(state.topics_of(other.id)) < 2):
                 continue
             for vtep, theirs in ((vtep4, other.vtep4), (vtep6, other.vtep6)):
                 if vtep is not None and vtep == theirs:
