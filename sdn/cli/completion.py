@@ -131,6 +131,8 @@ def _values(kind: str, command: tuple[str, ...], words: list[str]) -> list[str]:
             return _names(words, REFERENCES[kind])
         if command in LABS or (command == ("lab", "exec") and kind in ("NAME", "HOST|CONTAINER")):
             return _lab_names(kind, words)
+        if kind == "NAME" and command == ("doctor",):
+            return _names(words, "hosts")
         if kind == "TOKEN" and command[0] == "token":
             return _tokens(words)
         if kind == "CONTAINER" and command[0] == "network":
@@ -160,10 +162,11 @@ def _names(words: list[str], kind: str) -> list[str]:
 
 
 def _tokens(words: list[str]) -> list[str]:
-    """Ids: a word is a secret, and a name need not be there."""
+    """Names, or ids, of those that can still be used; a word is a secret."""
     from sdn.cli.connection import client_of
 
-    return [str(item["id"]) for item in client_of(_root(words), ASK_TIMEOUT_S).items("/v1/tokens")]
+    tokens = client_of(_root(words), ASK_TIMEOUT_S).items("/v1/tokens")
+    return [str(token["name"] or token["id"]) for token in tokens if token["state"] == "usable"]
 
 
 def _runtimes(words: list[str], question: dict[str, Any]) -> list[dict[str, Any]]:

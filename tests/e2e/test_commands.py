@@ -332,6 +332,13 @@ COMPLETED: list[tuple[list[str], set[str]]] = [
     (["network", "ls", "-o", "j"], {"json"}),
     (["network", "create", "x", "--sub"], {"--subnet"}),
     (["agent", "--datap"], {"--datapath"}),
+    (["host", "drain", ""], {"h1", "h2"}),
+    (["doctor", "--host", ""], {"h1", "h2"}),
+    (["token", "revoke", ""], {"ann"}),
+    (["token", "create", "--tenant", "b"], {"blue"}),
+    (["join", "10.0.0.1", ""], set()),
+    (["help", "sec"], {"security"}),
+    (["help", "host", "d"], {"drain"}),
     (["lab", "exec", "h1", "--", ""], set()),
     (["nonsense", ""], set()),
 ]
@@ -339,6 +346,7 @@ COMPLETED: list[tuple[list[str], set[str]]] = [
 
 def test_completion_in_a_real_bash(lab: Lab, tmp_path: Path) -> None:
     """All in one shell: what bash would show after TAB, a line for each question."""
+    lab.run("h1", "token", "create", "--role", "admin", "--name", "ann")
     program = tmp_path / "hawse"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m sdn.cli.main "$@"\n')
     program.chmod(0o755)
