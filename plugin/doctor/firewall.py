@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -43,6 +44,8 @@ class FirewallFacts:
 
 def read_firewall(proc_net: Path = Path("/proc/thread-self/net")) -> FirewallFacts:
     """The rules of the calling thread's network namespace."""
+    if os.geteuid() != 0:  # libnftables would complain on standard error by itself
+        return FirewallFacts(unread=("root is needed to list other programs' rules",))
     rules: list[Rules] = []
     unread: list[str] = []
     try:
