@@ -62,6 +62,8 @@ def _if_match(route: Route, request: web.Request) -> Revision | None:
 
 async def _read_body(request: web.Request) -> bytes:
     """The body, which is read even where it is not wanted, so that the connection stays usable."""
+    if not request.body_exists:
+        return b""
     if (request.content_length or 0) > BODY_BYTES_MAX:
         raise too_large(request.content_length)
     try:

@@ -45,7 +45,7 @@ def encode_id(number: int) -> str:
 
 def is_id(text: str) -> bool:
     """Whether a reference has the shape of an id (names may not)."""
-    return len(text) == ID_LENGTH and text[0] in "01234567" and all(c in ALPHABET for c in text)
+    return len(text) == ID_LENGTH and text[0] in "01234567" and not text.strip(ALPHABET)
 
 
 NAME_LENGTH_MAX = 63

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from tests.bench import attach, fill, images, launching, running, six_hundred, traffic, whole
+from tests.bench import attach, edges, fill, images, launching, running, six_hundred, traffic, whole
 from tests.bench.janitor import Janitor
 from tests.bench.measure import Missing, PeerMissingError, Result, print_results, progress, write_results
 from tests.bench.stand import Lab, lab
@@ -18,6 +18,8 @@ OUTPUT = Path("build/bench.json")
 Rows = Callable[[Janitor], Iterator[Result]]
 """Rows that need no lab, or bring their own."""
 ON_THEIR_OWN: dict[tuple[str, ...], Rows] = {
+    ("api-reads",): edges.reads,
+    ("attach-tls-vs-unix",): edges.attach_over_tls,
     ("launch-vs-bwrap",): launching.against_bwrap,
     ("launch-vs-crun",): launching.against_crun,
     ("launches-vs-bwrap",): launching.rate,
