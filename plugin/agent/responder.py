@@ -29,7 +29,7 @@ PACKETS_AT_ONCE = 64
 class _Order:
     sources: frozenset[str]
     timer: asyncio.TimerHandle
-    left: int = PROBES_MAX
+    left: int
 
 
 class Responder:
@@ -53,7 +53,7 @@ class Responder:
                 except OSError as error:
                     raise unavailable(f"cannot answer probes at {vtep}: {error.strerror}", "see the address") from None
         timer = self._loop.call_later(min(order.seconds, SECONDS_MAX), self._end, order.cookie)
-        self._orders[order.cookie] = _Order(frozenset(order.sources), timer)
+        self._orders[order.cookie] = _Order(frozenset(order.sources), timer, PROBES_MAX)
         self._log.info("answering probes", sources=list(order.sources), seconds=order.seconds)
 
     def _open(self, vtep: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 import sys
 import textwrap
@@ -17,6 +18,8 @@ MARKS = {Verdict.OK: "✓", Verdict.UNKNOWN: "?", Verdict.WARNING: "!", Verdict.
 COLOURS = {Verdict.OK: "32", Verdict.UNKNOWN: "2", Verdict.WARNING: "33", Verdict.PROBLEM: "31"}
 WIDTH = 120
 CHECK_WIDTH = 18
+ALIKE_MAX = 6
+"""So many that are well are shown of one check: a fleet has many paths."""
 
 DESCRIPTION = """\
 Look at this machine and its place in the fabric: what is wrong, what follows from it, and what to type.
@@ -59,10 +62,16 @@ def doctor(args: argparse.Namespace) -> int:
 def table(host: str, findings: Sequence[Finding], coloured: bool = False) -> str:
     """For people: a line a finding, then for those that need it what follows and what to type."""
     lines: list[str] = []
+    alike: collections.Counter[str] = collections.Counter()
     for finding in findings:
+        alike[finding.check] += finding.verdict is Verdict.OK
+        if finding.verdict is Verdict.OK and alike[finding.check] > ALIKE_MAX:
+            continue
         told = textwrap.wrap(printable(finding.found), WIDTH - CHECK_WIDTH - 3, break_long_words=False) or [""]
         lines.append(f"{_mark(finding, coloured)}  {finding.check:<{CHECK_WIDTH}}{told[0]}")
         lines += [" " * (CHECK_WIDTH + 3) + line for line in told[1:]]
+    more = [(check, count - ALIKE_MAX) for check, count in alike.items() if count > ALIKE_MAX]
+    lines += [f"{MARKS[Verdict.OK]}  {check:<{CHECK_WIDTH}}and {count} more" for check, count in more]
     wanting = [finding for finding in findings if finding.verdict in (Verdict.WARNING, Verdict.PROBLEM)]
     wanting.sort(key=lambda finding: finding.verdict is not Verdict.PROBLEM)
     unseen = [finding for finding in findings if finding.verdict is Verdict.UNKNOWN and finding.remedy]

@@ -19,7 +19,7 @@ _HOOKS = {
 _VERDICTS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "reject", "RETURN": "return", "QUEUE": "queue"}
 _VERDICTS |= {"DNAT": "dnat", "REDIRECT": "redirect", "TPROXY": "tproxy"}
 _HARMLESS = ("LOG", "MARK", "CONNMARK", "CT", "NFLOG", "TRACE", "MASQUERADE", "SNAT", "NOTRACK", "TCPMSS", "CHECKSUM")
-_MATCHES = ("tcp", "udp", "state", "conntrack", "comment", "multiport")
+_MATCHES = ("tcp", "udp", "state", "conntrack", "comment", "multiport", "addrtype")
 """What `-m` names and whose options are read below."""
 
 
@@ -107,6 +107,8 @@ def _condition(family: str, protocol: str, word: str, value: str) -> tuple[dict[
         return {"meta": {"key": "iifname" if word == "-i" else "oifname"}}, name
     if word == "-p":
         return {"meta": {"key": "l4proto"}}, value
+    if word in ("--dst-type", "--src-type"):
+        return {"fib": {"result": "type", "flags": ["daddr" if word == "--dst-type" else "saddr"]}}, value.lower()
     if word in ("--state", "--ctstate"):
         return {"ct": {"key": "state"}}, {"set": value.lower().split(",")}
     return {}, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 from pathlib import Path
 
@@ -213,27 +214,33 @@ class LeftoverFacts:
 
     pinned: frozenset[str]
     broken: tuple[str, ...]
+    denied: bool = False
 
 
 def read_leftovers(root: Root) -> LeftoverFacts:
     """What is below the root's directory of namespaces."""
     pinned, broken = set(), []
-    with contextlib.suppress(OSError):
-        for path in sorted(root.netns.iterdir()):
-            if not path.name.startswith(TENANT_PREFIX):
-                continue
-            with contextlib.suppress(OSError):
-                fd = namespace.open_pinned(path)
-                if fd is None:
-                    broken.append(str(path))
-                else:
-                    os.close(fd)
-                    pinned.add(path.name.removeprefix(TENANT_PREFIX))
+    try:
+        paths = sorted(root.netns.iterdir())
+    except OSError as error:
+        return LeftoverFacts(frozenset(), (), denied=error.errno == errno.EACCES)
+    for path in paths:
+        if not path.name.startswith(TENANT_PREFIX):
+            continue
+        with contextlib.suppress(OSError):
+            fd = namespace.open_pinned(path)
+            if fd is None:
+                broken.append(str(path))
+            else:
+                os.close(fd)
+                pinned.add(path.name.removeprefix(TENANT_PREFIX))
     return LeftoverFacts(frozenset(pinned), tuple(broken))
 
 
 def judge_leftovers(facts: LeftoverFacts, wanted: frozenset[str] | None) -> list[Finding]:
     """Namespaces of tenants that have nothing here. `wanted`: tenants that have; None: the agent does not know."""
+    if facts.denied:
+        return [unknown("leftovers", "the directory of namespaces is root's", "run it as root")]
     findings: list[Finding] = []
     if facts.broken:
         findings.append(

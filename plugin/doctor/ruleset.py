@@ -205,6 +205,8 @@ class _Walk:
             return self._packet.fields.get(f"meta {value['key']}")
         if kind == "ct":
             return self._packet.fields.get(f"ct {value['key']}")
+        if kind == "fib":
+            return self._packet.fields.get(f"fib {' '.join(value['flags'])} {value['result']}")
         if kind != "payload" or "protocol" not in value:
             return None
         protocol, field = value["protocol"], value["field"]
@@ -326,6 +328,9 @@ def _within(kind: str, inner: Any, have: Any) -> Known:
     return None
 
 
+_FOR_THIS_HOST = {"fib daddr type": "local", "fib saddr type": "unicast"}
+
+
 def tunnels_in(family: int, uplink: str, target: str, sources: Sequence[str], port: int = 4789) -> list[Packet]:
     """Tunnel packets as they come from each other host (or from anybody, where none is known)."""
     ip = "ip" if family == 4 else "ip6"
@@ -335,6 +340,7 @@ def tunnels_in(family: int, uplink: str, target: str, sources: Sequence[str], po
             family=family,
             hooks=("prerouting", "input"),
             fields=_fields("udp", port, family)
+            | _FOR_THIS_HOST
             | {"meta iifname": uplink, "meta iif": uplink, f"{ip} daddr": target}
             | ({f"{ip} saddr": source} if source else {}),
             accept=f"udp dport {port}",
@@ -378,7 +384,9 @@ def controller_in(family: int, port: int, uplink: str = "") -> Packet:
         what=f"connections of other hosts to the controller here (TCP {port})",
         family=family,
         hooks=("prerouting", "input"),
-        fields=_fields("tcp", port, family) | ({"meta iifname": uplink, "meta iif": uplink} if uplink else {}),
+        fields=_fields("tcp", port, family)
+        | _FOR_THIS_HOST
+        | ({"meta iifname": uplink, "meta iif": uplink} if uplink else {}),
         accept=f"tcp dport {port}",
     )
 

@@ -450,4 +450,7 @@ def test_the_verdict_is_the_worst_and_the_exit_code_is_the_tables() -> None:
     assert [line[0] for line in text.splitlines()[:4]] == ["✓", "!", "✗", "?"]
     assert text.index("type that") < text.index("type this") < text.index("be root")
     assert "\x1b" not in text
+    many = command.table("h1", [finding.ok("path", f"to x{number}") for number in range(30)])
+    assert len(many.splitlines()) == command.ALIKE_MAX + 3
+    assert "and 24 more" in many
     assert text.splitlines()[-1] == "h1: 1 ✗ do not work, 1 ! to look at, 1 ? not looked at, 1 ✓ well"

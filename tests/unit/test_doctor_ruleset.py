@@ -41,7 +41,8 @@ def meta(key: str) -> dict[str, Any]:
 STATE = {"ct": {"key": "state"}}
 DPORT = payload("udp", "dport")
 OURS = match(DPORT, 4789)
-UNREAD = match({"fib": {"result": "type", "flags": ["daddr"]}}, "local")
+UNREAD = match(meta("mark"), 7)
+FIB = {"fib": {"result": "type", "flags": ["daddr"]}}
 
 
 def drops(*entries: Any, packet: Any = IN) -> list[tuple[str, int, bool]]:
@@ -70,6 +71,7 @@ def drops(*entries: Any, packet: Any = IN) -> list[tuple[str, int, bool]]:
         [match(payload("ip", "daddr"), HERE)],
         [match(meta("iifname"), "eth*")],
         [match(meta("iif"), "eth0")],
+        [match(FIB, "local")],
         [match(STATE, "new", "in")],
         [match(STATE, ["new", "invalid"], "in")],
         [{"counter": {"packets": 0, "bytes": 0}}, {"log": {"prefix": "x"}}],
@@ -98,6 +100,7 @@ def test_a_rule_that_fits_drops(condition: list[Any]) -> None:
         [match(payload("ip", "saddr"), "198.51.100.7")],
         [match(STATE, ["established", "related"], "in")],
         [match(STATE, "invalid", "in")],
+        [match(FIB, "local", "!=")],
         [OURS, match(meta("iifname"), "wlan0")],
     ],
 )
