@@ -17,6 +17,10 @@ class OpenRequests:
     def __init__(self) -> None:
         self._open: dict[str, dict[asyncio.Timeout, asyncio.Task[object] | None]] = {}
 
+    def __len__(self) -> int:
+        """How many requests are open."""
+        return sum(map(len, self._open.values()))
+
     @contextlib.asynccontextmanager
     async def under(self, token: str, left_s: float | None) -> AsyncIterator[None]:
         """Do what the token allows, for at most `left_s` (None: without end). Raises: EndedError."""
