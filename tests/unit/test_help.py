@@ -37,7 +37,11 @@ POOL4, POOL6 = DEFAULT_POOLS
 NAMES = ("IPv4", "IPv6", "TLS 1.3")
 """What has digits and is no number."""
 FACTS: dict[str, list[str]] = {
-    "networks": [f"{FOUR} bytes less over IPv4", f"{SIX} where hosts", f"of {resources.MTU_MIN_BYTES} at least"],
+    "networks": [
+        f"{FOUR} bytes less over IPv4",
+        f"{SIX} where a host has an IPv6",
+        f"of {resources.MTU_MIN_BYTES} at least",
+    ],
     "addresses": [
         f"a /{POOL4.length} of {POOL4.prefix}",
         f"a /{POOL6.length} of {POOL6.prefix}",
