@@ -64,7 +64,7 @@ def vtep_argument(parser: argparse.ArgumentParser) -> None:
 def up(args: argparse.Namespace) -> int:
     """Start this machine's daemons, and keep them going."""
     from sdn.machine.address import parse_vteps
-    from sdn.machine.start import Wishes, already_up, require_root, up
+    from sdn.machine.start import Wishes, already_up, differs, require_root, up
 
     require_root()
     place = place_of(args.root)
@@ -80,7 +80,7 @@ def up(args: argparse.Namespace) -> int:
     keeper = already_up(place)
     if not keeper:
         return serve(args, place, lambda teller: up(place, wishes, teller))
-    if wishes != Wishes():
+    if differs(place, wishes):
         raise conflict(
             f"this machine is up already ({keeper}), with the options that it was started with",
             f"stop it first: {place.typed('down --keep-containers')}",

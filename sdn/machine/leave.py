@@ -14,7 +14,7 @@ from typing import Any
 
 from sdn.machine import units
 from sdn.machine.identity import read_identity
-from sdn.machine.local_runtime import containers, count, named, remove_all
+from sdn.machine.local_runtime import containers, count, named, remove_all, supervisor_lives
 from sdn.machine.monitor import READY_S
 from sdn.machine.process import Process, wait_serving
 from sdn.machine.record import AGENT, FIRST, RUNTIME, Machine, Place, daemon_environment, read_machine
@@ -89,7 +89,8 @@ def _refuse_needed(place: Place, identity: dict[str, Any] | None, *, force: bool
 
 def _end_containers(place: Place, teller: Teller, *, force: bool) -> None:
     """All containers are removed while there is somebody to give their addresses back to."""
-    if not place.root.containers.is_dir() or not any(place.root.containers.iterdir()):
+    kept = place.root.containers.is_dir() and any(place.root.containers.iterdir())
+    if not kept and not supervisor_lives(place):
         return
     with _some_runtime(place):
         living = containers(place) or []

@@ -19,8 +19,8 @@ from sdn.machine.log_lines import Follower, cut_large
 from sdn.machine.process import Process, wait_serving
 from sdn.machine.record import FIRST, MONITOR, RUNTIME, Machine, Place, daemon_words
 from sdn.machine.teller import Teller
-from sdn.model.errors import HawseError, unavailable
-from sdn.service.pid_file import PidFile
+from sdn.model.errors import HawseError, Kind, unavailable
+from sdn.service.pid_file import PidFile, running_pid
 
 READY_S = 60.0
 """A daemon needs half a second; on a machine that has just been switched on a good deal more."""
@@ -37,7 +37,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Kept:
     """A daemon that is to run. `due_s`: when it is started again; `said`: the complaint that was told already."""
 
-    process: Process | None = None
+    process: Process | None
+    again: Callable[[], Process]
     delay_s: float = 0.0
     due_s: float = 0.0
     began_s: float = 0.0
@@ -92,11 +93,22 @@ class Monitor:
 
     def start(self, machine: Machine, name: str, listen: Sequence[str] = (), *, held: bool = False) -> Process:
         """Start a daemon of the machine, or take the one that runs. Raises: UNAVAILABLE."""
-        process = Process.find(self._place, name)
-        if process is None:
-            process = Process.start(self._place, name, daemon_words(machine, name, listen), held=held)
-        self._kept[name] = Kept(process, began_s=time.monotonic())
+        words = daemon_words(machine, name, listen)
+
+        def again() -> Process:
+            return self._found(name) or Process.start(self._place, name, words, held=held)
+
+        process = again()
+        self._kept[name] = Kept(process, again=again, began_s=time.monotonic())
         return process
+
+    def _found(self, name: str) -> Process | None:
+        """The one that runs and serves. What a killed monitor has just started serves soon, or ends by itself."""
+        found = Process.find(self._place, name)
+        if found is None or found.wait_answering(getattr(self._place.root, f"{name}_socket"), READY_S):
+            return found
+        found.close()
+        return None
 
     def process(self, name: str) -> Process:
         """One that was started."""
@@ -106,8 +118,23 @@ class Monitor:
 
     def wait(self, *names: str) -> None:
         """Until those serve. Raises: HawseError, as the first that did not says it."""
+        for _ in names:
+            try:
+                self._wait(names)
+                break
+            except HawseError as error:
+                kept = self._kept.get(str(error.facts.get("daemon")))
+                if error.kind is not Kind.CONFLICT or kept is None or kept.process is None:
+                    raise
+                if running_pid(self._place.root, kept.process.name) is None:
+                    raise
+                kept.process.close()  # another of its kind was quicker: that one is kept
+                kept.process = kept.again()
+        self._wait(names)
+
+    def _wait(self, names: Sequence[str]) -> None:
         found = (self._kept[name].process for name in names)
-        wait_serving([process for process in found if process is not None], READY_S)
+        wait_serving([process for process in found if process is not None], READY_S, self._follower)
 
     def keep(self, machine: Machine, listen: Sequence[str] = ()) -> None:
         """Keep them going until a signal says that it is enough."""

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from sdn.machine.record import Place, daemon_environment
 from sdn.model.errors import HawseError, Kind, unavailable
@@ -29,6 +30,7 @@ COMPLAINT = "hawse: "
 STOP_S = 20.0
 """A controller that ends its streams and a runtime that ends its supervisor take milliseconds."""
 KILL_S = 5.0
+ANSWERING_PAUSE_S = 0.05
 TAIL_BYTES = 16 << 10
 
 
@@ -100,6 +102,19 @@ class Process:
     def is_alive(self) -> bool:
         """Whether it still runs."""
         return not _readable(self.fd, 0)
+
+    def wait_answering(self, path: Path, timeout_s: float) -> bool:
+        """Until one that was found takes connections on its socket; False: it ended. Raises: UNAVAILABLE."""
+        deadline = time.monotonic() + timeout_s
+        while not _takes_connections(path):
+            if _readable(self.fd, ANSWERING_PAUSE_S):  # nobody tells when somebody else's daemon serves
+                return False
+            if time.monotonic() > deadline:
+                raise unavailable(
+                    f"the {self.name} (pid {self.pid}) runs, but does not serve after {timeout_s:g} s",
+                    f"see {self._log}",
+                )
+        return True
 
     def heard_ready(self) -> None:
         """The other end of `ready` has spoken, or is gone."""
@@ -175,19 +190,37 @@ class Process:
             self.fd = -1
 
 
+def _takes_connections(path: Path) -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(os.fspath(path))
+        return True
+    return False
+
+
 def _readable(fd: int, timeout_s: float) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(timeout_s * 1000))
 
 
-def wait_serving(processes: Iterable[Process], timeout_s: float) -> None:
+class Reader(Protocol):
+    """Something to look at meanwhile."""
+
+    def fileno(self) -> int:
+        """Readable when there is something."""
+
+    def read(self) -> None:
+        """Look."""
+
+
+def wait_serving(processes: Iterable[Process], timeout_s: float, meanwhile: Reader | None = None) -> None:
     """Until all serve. Raises: the error of the first that ended; UNAVAILABLE after that time."""
     waiting = {process.ready: process for process in processes if process.ready is not None}
     poll = select.poll()
     for fd in waiting:
-        assert fd is not None
         poll.register(fd, select.POLLIN)
+    if meanwhile is not None:
+        poll.register(meanwhile, select.POLLIN)
     deadline = time.monotonic() + timeout_s
     while waiting:
         left_s = deadline - time.monotonic()
@@ -196,11 +229,15 @@ def wait_serving(processes: Iterable[Process], timeout_s: float) -> None:
             names = " and ".join(sorted(process.name for process in waiting.values()))
             raise unavailable(f"{names}: not serving after {timeout_s:g} s", "see the logs, in the state directory")
         for fd, _ in ready:
+            process = waiting.pop(fd, None)
+            if process is None:
+                continue
             poll.unregister(fd)
-            process = waiting.pop(fd)
             process.heard_ready()
             if not process.serves:
                 raise process.wait_error()
+        if meanwhile is not None:
+            meanwhile.read()
 
 
 def _last_words(log: Path, offset: int) -> tuple[str, str]:

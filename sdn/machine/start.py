@@ -69,6 +69,14 @@ def decide(place: Place, wishes: Wishes) -> Machine:
     if known is None:
         fresh = Machine(daemons=FIRST, name=wishes.name or host_name())
         return _wished(fresh, wishes)
+    check_wishes(place, known, wishes)
+    if wishes.vteps and place.root.agent_file.exists():
+        write_identity(place.root, read_identity(place.root) | wishes.vteps)
+    return _wished(known, wishes)
+
+
+def check_wishes(place: Place, known: Machine, wishes: Wishes) -> None:
+    """Raises: INVALID where a machine cannot become what is wished for."""
     if wishes.name and wishes.name != known.name:
         raise invalid(
             f"this machine is host {known.name} already: it cannot become {wishes.name}",
@@ -79,9 +87,6 @@ def decide(place: Place, wishes: Wishes) -> Machine:
             f"this machine is host {known.name} of {known.url}: it has no controller that could listen",
             f"give no such option, or leave first: {place.typed('leave')}",
         )
-    if wishes.vteps and place.root.agent_file.exists():
-        write_identity(place.root, read_identity(place.root) | wishes.vteps)
-    return _wished(known, wishes)
 
 
 def _wished(machine: Machine, wishes: Wishes) -> Machine:
@@ -93,6 +98,17 @@ def _wished(machine: Machine, wishes: Wishes) -> Machine:
         discoverable=wishes.discoverable or machine.discoverable,
         datapath=wishes.datapath or machine.datapath,
     )
+
+
+def differs(place: Place, wishes: Wishes) -> bool:
+    """Whether something is wished for that the machine, which is up, is not. Raises: INVALID."""
+    known = read_machine(place.root)
+    if known is None:
+        return wishes != Wishes()
+    check_wishes(place, known, wishes)
+    if wishes.vteps and not wishes.vteps.items() <= read_identity(place.root).items():
+        return True
+    return _wished(known, wishes) != known
 
 
 def already_up(place: Place) -> str:
