@@ -49,7 +49,7 @@ async def admit(edge: Edge, request: web.Request, access: Access, what: str) -> 
 async def refuse(edge: Edge, request: web.Request, error: HawseError) -> NoReturn:
     """Refuse what was shown, with a 401: later and later where it may have been a guess. Raises: 401, 429."""
     edge.metrics.authentication_failures += 1
-    edge.log.warning("refused", peer=str(request.remote), what=request.path, reason=error.message)
+    edge.quiet.warning("refused", peer=str(request.remote), what=request.path, reason=error.message)
     if isinstance(error, UnprovenError):
         await asyncio.sleep(edge.throttle.failed(request.remote or "", time.monotonic()))
     raise RefusedError(401, error.message, error.hint, headers=CHALLENGE, **error.facts) from None

@@ -10,6 +10,7 @@ from typing import Any
 from sdn.controller.core import Core
 from sdn.controller.custody import Trust
 from sdn.controller.metrics import Metrics
+from sdn.controller.quiet_log import QuietLog
 from sdn.controller.throttle import Throttle
 from sdn.controller.tls import Identity
 from sdn.model.ids import TenantId
@@ -26,10 +27,13 @@ class Edge:
     throttle: Throttle = dataclasses.field(default_factory=Throttle)
     controllers: tuple[str, ...] = ()
     ready: bool = False
+    quiet: QuietLog = dataclasses.field(init=False)
+    """For what strangers can cause."""
     event_streams: collections.Counter[TenantId | None] = dataclasses.field(default_factory=collections.Counter)
     """Open ones, by tenant; None: the administrators'."""
 
     def __post_init__(self) -> None:
+        self.quiet = QuietLog(self.log)
         self.entrust()
 
     def entrust(self, actor: str = "") -> list[asyncio.Task[None]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from sdn.controller.edge import Edge
 from sdn.controller.plan_hosts import name_of
@@ -18,6 +18,10 @@ MESSAGE_BYTES_MAX = 4 << 20
 """Of an agent; a report of a thousand failures has a tenth of it."""
 HEARTBEAT_S = 10.0
 """A ping this often; a host that does not answer within half of it is gone."""
+CONTROLS_MAX = 32
+"""Pings and pongs of a host in the time of a heartbeat; an agent sends two. A flood of them would be all we do."""
+TURN_MESSAGES = 32
+"""Of one host that are handled before others get their turn: what has arrived already is read without waiting."""
 CLOSE_TIMEOUT_S = 2.0
 LOOP_TURNS_TO_REPLY = 2
 """From a commit to the replies that follow from it: waited out, they leave in the frame of their deltas."""
@@ -26,7 +30,7 @@ LOOP_TURNS_TO_REPLY = 2
 async def serve_stream(edge: Edge, request: web.Request, host: HostId) -> web.StreamResponse:
     """Carry the messages of an authenticated host both ways until either end closes. Raises: 426."""
     socket = web.WebSocketResponse(
-        heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_BYTES_MAX, compress=False, timeout=CLOSE_TIMEOUT_S
+        heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_BYTES_MAX, compress=False, timeout=CLOSE_TIMEOUT_S, autoping=False
     )
     if not socket.can_prepare(request).ok:
         raise RefusedError(426, "this is a WebSocket", "open it as one (RFC 6455)", headers={"Upgrade": "websocket"})
@@ -62,9 +66,26 @@ async def _write(socket: web.WebSocketResponse, stream: HostStream) -> None:
 
 
 async def _read(socket: web.WebSocketResponse, stream: HostStream) -> None:
+    loop = asyncio.get_running_loop()
+    turn, controls, since_s = 0, 0, loop.time()
     async for message in socket:
-        if message.type is not WSMsgType.BINARY:
-            with contextlib.suppress(ConnectionError):
-                await socket.close(code=1003, message=b"binary messages only")
-            return
-        await stream.receive(message.data)
+        turn += 1
+        if turn % TURN_MESSAGES == 0:
+            await asyncio.sleep(0)
+        if message.type is WSMsgType.BINARY:
+            await stream.receive(message.data)
+            continue
+        if message.type is WSMsgType.PING or message.type is WSMsgType.PONG:
+            if loop.time() - since_s > HEARTBEAT_S:
+                controls, since_s = 0, loop.time()
+            controls += 1
+            if controls <= CONTROLS_MAX:
+                if message.type is WSMsgType.PING:
+                    await socket.pong(message.data)
+                continue
+            code, reason = WSCloseCode.POLICY_VIOLATION, b"too many pings"
+        else:
+            code, reason = WSCloseCode.UNSUPPORTED_DATA, b"binary messages only"
+        with contextlib.suppress(ConnectionError):
+            await socket.close(code=code, message=reason)
+        return

@@ -46,6 +46,8 @@ Frames = AsyncGenerator["bytes | Answer", None]
 Handler = Callable[[bytes, "int | None"], Awaitable["bytes | Answer | Frames"]]
 """(payload, descriptor or None) -> the reply. The descriptor is closed by the server when the last frame is sent."""
 
+ACCEPT_PAUSE_S = 0.1
+"""After an accept that failed: the listener stays readable, and the loop would do nothing but ask again."""
 ANCILLARY_BYTES = socket.CMSG_SPACE(4 * array.array("i").itemsize)
 """Room for a few descriptors, so that a second one is seen and refused and not silently cut off."""
 
@@ -89,6 +91,7 @@ class ContractServer:
         self._limits = limits
         self._connections: set[_Connection] = set()
         self._listener: socket.socket | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._log = get_logger("contract")
 
     async def start(self) -> None:
@@ -107,7 +110,11 @@ class ContractServer:
         finally:
             os.umask(mask)
         self._listener = listener
-        asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
+        self._listen()
+
+    def _listen(self) -> None:
+        assert self._listener is not None
+        asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept, self._listener)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -115,8 +122,11 @@ class ContractServer:
                 client, _ = listener.accept()
             except BlockingIOError:
                 return
-            except OSError as error:  # EMFILE and friends: the client waits, the daemon lives
+            except OSError as error:  # EMFILE and friends: the client waits, the daemon lives, and does not spin
                 self._log.warning("cannot accept", reason=one_line(error))
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listener.fileno())
+                self._pause = loop.call_later(ACCEPT_PAUSE_S, self._listen)
                 return
             client.setblocking(False)
             if len(self._connections) >= self._limits.connections:
@@ -131,6 +141,8 @@ class ContractServer:
 
     async def close(self) -> None:
         """Take no more, let requests in flight finish (bounded), close everything, remove the socket."""
+        if self._pause is not None:
+            self._pause.cancel()
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener.fileno())
             self._listener.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from sdn.model.errors import HawseError, Kind, exhausted, invalid
+from sdn.service import contract_server
 from sdn.service.contract_client import Connection, request
 from sdn.service.contract_server import ContractServer, Limits, result_reply
 
@@ -266,3 +268,32 @@ def test_a_daemon_that_says_nothing(tmp_path: Path) -> None:
         listener.listen()
         with pytest.raises(HawseError, match=r"within 0\.05 s"):
             request(tmp_path / "agent.sock", {}, timeout_s=0.05)
+
+
+class Full(socket.socket):
+    """A listener of a process that has no descriptor left."""
+
+    asked = 0
+
+    def accept(self) -> Any:
+        self.asked += 1
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def test_without_descriptors_it_does_not_spin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Full] = []
+
+    def make(*arguments: Any) -> Full:
+        made.append(Full(*arguments))
+        return made[-1]
+
+    server = ContractServer(tmp_path / "s", Handler())
+    with monkeypatch.context() as patched:
+        patched.setattr(contract_server.socket, "socket", make)
+        await server.start()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "s"))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert 1 <= made[0].asked <= 10
+    await server.close()

@@ -481,6 +481,28 @@ async def test_frames_that_cannot_be(served: Served, frames: list[bytes], code: 
     await all_gone(served)
 
 
+async def test_a_flood_of_pings_ends_its_stream_alone(served: Served) -> None:
+    async with stream(served, await host(served, "h2")) as other, websocket(served, await host(served)) as (_, writer):
+        with contextlib.suppress(ConnectionError):  # nobody reads the pongs
+            for _ in range(50):
+                writer.write(frame(0x89, b"x") * 10_000)
+                await writer.drain()
+        assert not other.closed
+
+        async def one_left() -> bool:
+            return open_(served)["hosts"] == 1
+
+        await until(one_left)
+        await other.ping()
+        assert (await served.ask("GET", "/v1/hosts/h2")).body["connected"] is True
+
+
+async def test_pings_are_answered(served: Served) -> None:
+    async with websocket(served, await host(served)) as (reader, writer):
+        writer.write(frame(0x89, b"hello") + frame(0x8A, b""))
+        assert await reader.readexactly(7) == b"\x8a\x05hello"
+
+
 # --- accepting ---
 
 
