@@ -16,8 +16,8 @@ from sdn.model.stream import ProbeOrder
 from sdn.service.log import get_logger
 
 SECONDS_MAX = 10.0
-ORDERS_MAX = 16
-"""As many as the controller has at work at a time."""
+ORDERS_MAX = 64
+"""The controller has 16 at work at a time, and each is answered for some seconds."""
 PROBES_MAX = 1000
 """Answered for one order: a doctor sends some hundreds. Both answers together are as much as came."""
 ECHO_SOURCE_PORT = 49152

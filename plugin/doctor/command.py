@@ -50,7 +50,7 @@ def doctor(args: argparse.Namespace) -> int:
     """Examine, print, and say by the exit code whether there is a problem."""
     from plugin.doctor.examination import examine
 
-    examined = examine(find_root(args.root), args.host)
+    examined = examine(find_root(args.root), args.host, args.controller or "")
     if args.output == "json":
         text = json.dumps(document(examined.host, examined.findings), indent=2, ensure_ascii=False)
     else:

@@ -42,6 +42,7 @@ class ControllerFacts:
     away: str = ""
     hint: str = ""
     mistrusted: bool = False
+    verified: bool = True
     version: str = ""
     offset_s: float | None = None
     ends_s: float | None = None
@@ -49,7 +50,7 @@ class ControllerFacts:
 
 
 def read_controller(url: str, bundle: str) -> ControllerFacts:
-    """Connect to it, verified by a bundle of authorities."""
+    """Connect to it, verified by a bundle of authorities ("": none is known here yet)."""
     try:
         host, port = controller_address(url)
     except HawseError as error:
@@ -67,14 +68,15 @@ def read_controller(url: str, bundle: str) -> ControllerFacts:
     seen = sighting_of(der, body)
     away, hint, mistrusted = "", "", False
     try:
-        _handshake(host, port, verifying_context(bundle))
+        if bundle:
+            _handshake(host, port, verifying_context(bundle))
     except ssl.SSLCertVerificationError as error:
         refusal = mistrust(url, error, bundle, seen, here)
         away, hint, mistrusted = refusal.message, refusal.hint, True
     except (OSError, HawseError) as error:
         away, hint, mistrusted = f"{url} cannot be verified: {error}", "look at `authority` in agent.json", True
     offset = seen.time_s - here if seen.time_s is not None else None
-    return ControllerFacts(url, away, hint, mistrusted, _version(body), offset, _ends(seen, der), here)
+    return ControllerFacts(url, away, hint, mistrusted, bool(bundle), _version(body), offset, _ends(seen, der), here)
 
 
 def _identity(host: str, port: int, context: ssl.SSLContext) -> tuple[bytes | None, bytes]:
@@ -142,7 +144,8 @@ def judge_controller(facts: ControllerFacts) -> list[Finding]:
     if facts.away:
         follows = "this host is told nothing new: what runs goes on, nothing is attached"
         return [problem("controller", facts.away, follows, facts.hint, **named)]
-    findings = [ok("controller", f"{facts.url} answers, and its certificate is of the pinned authority", **named)]
+    trust = "its certificate is of the pinned authority" if facts.verified else "no authority is pinned here yet"
+    findings = [ok("controller", f"{facts.url} answers, and {trust}", **named)]
     if facts.ends_s is not None and facts.ends_s - facts.here_s < CERTIFICATE_SOON_S:
         days = (facts.ends_s - facts.here_s) / 86400
         findings = [

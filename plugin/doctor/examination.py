@@ -47,13 +47,16 @@ class Examined:
     findings: list[Finding]
 
 
-def examine(root: Root, hosts: Sequence[str]) -> Examined:
-    """Examine this machine and its place in the fabric. `hosts`: probe the paths to these alone."""
+def examine(root: Root, hosts: Sequence[str], url: str = "") -> Examined:
+    """Examine this machine and its place in the fabric.
+
+    `hosts`: probe the paths to these alone; `url`: a controller to look at, too, of a machine that has not joined yet.
+    """
     agent = fabric.ask_agent(root)
     findings = fabric.judge_agent(agent)
     findings += _enter_namespace(agent.result)
     with ThreadPoolExecutor(THREADS) as pool:
-        doing = _Doing(pool, root, agent, hosts)
+        doing = _Doing(pool, root, agent, hosts, url)
         findings += doing.of_fabric() + doing.of_underlay() + doing.of_machine()
     name = agent.result.name if agent.result else agent.configuration.name if agent.configuration else ""
     return Examined(name, findings)
@@ -80,12 +83,15 @@ def _enter_namespace(result: ExamineResult | None) -> list[Finding]:
 class _Doing:
     """What is gathered, each matter in a thread, and judged as it comes."""
 
-    def __init__(self, pool: ThreadPoolExecutor, root: Root, agent: fabric.AgentFacts, hosts: Sequence[str]) -> None:
+    def __init__(
+        self, pool: ThreadPoolExecutor, root: Root, agent: fabric.AgentFacts, hosts: Sequence[str], url: str
+    ) -> None:
         self._root = root
         self._hosts = hosts
         self._result = agent.result
         configuration = agent.configuration
         urls = self._result.controllers if self._result else configuration.controllers if configuration else ()
+        urls += (url,) if url.startswith("https:") and url not in urls else ()
         bundle = self._result.authority if self._result else configuration.authority if configuration else ""
         self._urls = tuple(url for url in urls if not url.startswith("unix:"))  # no network is between
         self._pool = pool

@@ -261,7 +261,8 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         ("doctor",), "find what is wrong with this machine and its place in the fabric, and what to type",
         "plugin.doctor.command:doctor", "plugin.doctor.command:doctor_arguments",
-        examples=("hawse doctor", "hawse doctor --host h2             # the path to h2 alone", "hawse doctor -o json"),
+        examples=("hawse doctor", "hawse doctor --host h2             # the path to h2 alone", "hawse doctor -o json",
+                  "hawse doctor --controller https://10.0.0.1:4780     # before joining: is it there?"),
     ),
     _command(
         "install", "run this machine's daemons as systemd units", "sdn.cli.install", "install",

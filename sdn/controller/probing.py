@@ -25,6 +25,9 @@ PEERS_MAX = 64
 """Of one request: more paths than that are not probed in two seconds."""
 REQUESTS_MAX = 16
 """At a time, of all hosts: a fleet that is examined by a timer must not make each host answer all others at once."""
+BURST = 5
+PER_SECOND = 1.0
+"""Of one host: more often than that nobody examines a machine, and one that was taken over must not busy all others."""
 COOKIE_BITS = 128
 
 
@@ -36,11 +39,14 @@ class Probing:
         self._fleet = fleet
         self._random_bits = random_bits
         self._serving: dict[HostId, asyncio.Task[None]] = {}
+        self._spent: dict[HostId, tuple[float, float]] = {}
+        """Requests that count still, and since when they fade."""
 
     def begin(self, stream: HostStream, host: Host, message: PeersRequest) -> None:
         """Serve it in a task of its own: the stream goes on. Raises: EXHAUSTED, NOT_FOUND, INVALID."""
         if host.id in self._serving or len(self._serving) >= REQUESTS_MAX:
             raise exhausted("probes are being prepared already", "try again in a second")
+        self._spend(host)
         sources = tuple(vtep for vtep in (host.vtep4, host.vtep6) if vtep is not None)
         if not sources:
             raise invalid(f"host {host.name} has no VTEP to probe from", "give it an address on the underlay")
@@ -51,6 +57,16 @@ class Probing:
         task = asyncio.get_running_loop().create_task(self._serve(stream, message.request, chosen, omitted, order))
         self._serving[host.id] = task
         task.add_done_callback(lambda _: self._serving.pop(host.id, None))
+
+    def _spend(self, host: Host) -> None:
+        """Count a request. Raises: EXHAUSTED."""
+        now = asyncio.get_running_loop().time()
+        faded = {id_: (spent - (now - since) * PER_SECOND, now) for id_, (spent, since) in self._spent.items()}
+        self._spent = {id_: entry for id_, entry in faded.items() if entry[0] > 0}
+        spent, _ = self._spent.get(host.id, (0.0, now))
+        if spent > BURST - 1:
+            raise exhausted(f"host {host.name} asks for probes too often", "try again in some seconds")
+        self._spent[host.id] = (spent + 1, now)
 
     def _choose(self, asker: Host, names: tuple[str, ...]) -> tuple[list[Host], int]:
         """Whom to ask, by name, and how many there are beyond. Raises: NOT_FOUND."""

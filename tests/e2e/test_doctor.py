@@ -352,6 +352,15 @@ def test_a_controller_with_another_clock(
         assert "behind that of" in one["found"]
 
 
+def test_a_machine_that_is_about_to_join_can_look_whether_the_controller_is_there(lab: Lab, tmp_path: Path) -> None:
+    (url, *_) = json.loads(lab.directory.root("h1").agent_file.read_text())["controllers"]
+    findings = examine(tmp_path, "--controller", url, enter=inside(lab))
+    assert faults(findings) == []
+    assert any(one["check"] == "controller" and one["facts"] == {"url": url} for one in findings)
+    (away,) = faults(examine(tmp_path, "--controller", "https://127.0.0.1:9", enter=inside(lab)))
+    assert "refused" in away["found"]
+
+
 def test_somebody_else_at_the_controllers_address(lab: Lab, root: Path, tmp_path: Path) -> None:
     with false_controller(lab.directory.namespace("h1"), tmp_path / "tls", 0.0) as (url, _):
         configure(root, controllers=[url])

@@ -10,7 +10,7 @@ import pytest
 
 from plugin.agent import probe
 from plugin.agent.core import AgentCore
-from sdn.controller.probing import PEERS_MAX
+from sdn.controller.probing import BURST, PEERS_MAX
 from sdn.model.address import Family
 from sdn.model.errors import HawseError, Kind
 from sdn.model.stream import Answer, Failed, Peers, PeersRequest, ProbeOrder, Query
@@ -144,7 +144,7 @@ async def test_without_names_all_that_are_connected_and_neighbours_first(site: S
 
 async def test_requests_that_are_refused(site: Site) -> None:
     h1 = await site.agent("h1", 1)
-    await site.agent("h2", 2)
+    h2 = await site.agent("h2", 2)
     unknown = PeersRequest(session=h1.session, request=1, names=("h9",))
     (failed,) = [message for message in await h1.say(unknown) if isinstance(message, Failed)]
     assert failed.problem.kind == Kind.NOT_FOUND
@@ -153,6 +153,12 @@ async def test_requests_that_are_refused(site: Site) -> None:
     again = await h1.say(PeersRequest(session=h1.session, request=3))
     (failed,) = [message for message in again if isinstance(message, Failed)]
     assert failed.problem.kind == Kind.EXHAUSTED
+    for number in range(BURST - 1):  # two were counted already: the last one is too many
+        await asked(h2)
+        await later(h1, Peers)
+        again = await h1.say(PeersRequest(session=h1.session, request=10 + number, names=("h2",)))
+    (failed,) = [message for message in again if isinstance(message, Failed)]
+    assert "too often" in failed.problem.message
     blind = await site.agent("h3", vtep4=None)
     none = await blind.say(PeersRequest(session=blind.session, request=1))
     (failed,) = [message for message in none if isinstance(message, Failed)]
