@@ -142,7 +142,7 @@ def nothing_found(fingerprint: str, timeout_s: float, others: Sequence[Heard]) -
             "start it with --discoverable (UDP port 5353 has to pass), or name it: hawse join ADDRESS TOKEN",
         )
     listed = ", ".join(f"{one.addresses[0]} (fingerprint {one.prefix}…)" for one in others)
-    verb = "controller announces" if len(others) == 1 else "controllers announce"
+    verb = "controller announces itself" if len(others) == 1 else "controllers announce themselves"
     return not_found(
         f"the token is for the controller with fingerprint {fingerprint[:PREFIX_DIGITS]}…, which was not heard within "
         f"{timeout_s:g} s; {len(others)} other {verb} on this segment: {listed}",

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from sdn.cli.exits import Exit
 from sdn.service.discovery import SERVICE
+from tests.e2e.tutorials import TOKEN_SHOWN, Line, machines
 from tests.packet.namespaces import TestNamespace, namespaces
 
 pytestmark = pytest.mark.root
@@ -110,6 +112,22 @@ def test_without_an_interface_one_sentence_says_so():
         kind, message = discovered(machine, ALPHA, 0.5)
     assert kind == "unavailable"
     assert "no network interface is up" in message
+
+
+def test_join_finds_the_controller_of_its_token():
+    with machines("one", "other", "third") as made:
+        for machine in ("one", "other"):
+            made.run(Line(machine, "hawse up -d --discoverable", []))
+        made.run(Line("other", "hawse token create", []))
+        said = made.run(Line("third", f"hawse join -d --discover {TOKEN_SHOWN}", []))
+        assert "host third of https://10.0.0.2:4780" in said
+        assert "third" in made.run(Line("other", "hawse host ls", []))
+        made.run(Line("other", "hawse token create", []))
+        made.run(Line("other", "hawse down", []))
+        made.run(Line("third", "hawse leave --force", []))
+        refused = made.shell("third", f"hawse join --discover {made.token}")
+        assert refused.returncode == Exit.NOT_FOUND
+        assert "1 other controller announces itself on this segment: 10.0.0.1:4780" in refused.stderr
 
 
 def test_a_forged_announcement_hides_no_true_one(segment, announce):

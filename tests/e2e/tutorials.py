@@ -72,16 +72,17 @@ class Machines:
     def __init__(self, folder: Path, places: dict[str, TestNamespace]) -> None:
         self._folder = folder
         self._places = places
-        self._token = ""
+        self.token = ""
+        """The one that was printed last."""
 
     def run(self, line: Line) -> str:
         """What it printed. It must end well."""
-        command = line.command.replace(TOKEN_SHOWN, self._token)
+        command = line.command.replace(TOKEN_SHOWN, self.token)
         done = self.shell(line.machine, command)
         said = (done.stdout + done.stderr).replace(f" --root {self._folder / line.machine}", "")
         assert done.returncode == 0, f"{line.machine}# {command} ended with {done.returncode}:\n{said}"
         found = TOKEN.search(said)
-        self._token = found[0] if found else self._token
+        self.token = found[0] if found else self.token
         return said
 
     def shell(self, machine: str, command: str) -> subprocess.CompletedProcess[str]:
