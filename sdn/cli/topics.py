@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from sdn.cli.commands import GROUPS, find
@@ -63,7 +62,8 @@ def explain(args: argparse.Namespace) -> int:
 
 def read(topic: str) -> str:
     """Its text, as Markdown."""
-    return Path(__file__).with_name("help").joinpath(f"{topic}.md").read_text(encoding="utf-8")
+    with open(os.path.join(os.path.dirname(__file__), "help", f"{topic}.md"), encoding="utf-8") as file:
+        return file.read()
 
 
 def _style_of_output() -> Style:
