@@ -357,7 +357,7 @@ def test_a_machine_that_is_about_to_join_can_look_whether_the_controller_is_ther
     findings = examine(tmp_path, "--controller", url, enter=inside(lab))
     assert faults(findings) == []
     assert any(one["check"] == "controller" and one["facts"] == {"url": url} for one in findings)
-    (away,) = faults(examine(tmp_path, "--controller", "https://127.0.0.1:9", enter=inside(lab)))
+    (away,) = faults(examine(tmp_path, "--controller", "https://127.0.0.1:9", enter=inside(lab)), "controller")
     assert "refused" in away["found"]
 
 
