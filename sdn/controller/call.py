@@ -23,6 +23,8 @@ from sdn.model.errors import HawseError, Kind, invalid
 from sdn.model.ids import Revision
 
 BODY_BYTES_MAX = 1 << 20
+STRANGER_BODY_BYTES_MAX = 16 << 10
+"""Where nobody need prove anything before the body is read: many can send one at a time."""
 BODY_TIMEOUT_S = 10.0
 """For the whole body, from the end of the headers."""
 SPECIFICATION_HINT = "GET /openapi.json describes what is accepted"
@@ -32,7 +34,7 @@ async def parse_call(edge: Edge, route: Route, request: web.Request, principal: 
     """The request, checked. Raises: INVALID (query, headers, body), with a status of its own where HTTP has one."""
     query = Query(request.query.items(), route.query)
     if_match = _if_match(route, request)
-    raw = await _read_body(request)
+    raw = await _read_body(request, STRANGER_BODY_BYTES_MAX if route.access is Access.ANYONE else BODY_BYTES_MAX)
     asked: dict[str, Any] = {
         "request": request,
         "query": query,
@@ -60,17 +62,17 @@ def _if_match(route: Route, request: web.Request) -> Revision | None:
     return Revision(int(text))
 
 
-async def _read_body(request: web.Request) -> bytes:
+async def _read_body(request: web.Request, bytes_max: int) -> bytes:
     """The body, which is read even where it is not wanted, so that the connection stays usable."""
     if not request.body_exists:
         return b""
-    if (request.content_length or 0) > BODY_BYTES_MAX:
-        raise too_large(request.content_length)
+    if (request.content_length or 0) > bytes_max:
+        raise too_large(request.content_length, bytes_max)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await request.read()
+            return await request.clone(client_max_size=bytes_max).read()
     except web.HTTPRequestEntityTooLarge:
-        raise too_large(None) from None
+        raise too_large(None, bytes_max) from None
     except TimeoutError:
         raise RefusedError(
             408,
@@ -81,15 +83,15 @@ async def _read_body(request: web.Request) -> bytes:
         ) from None
 
 
-def too_large(size: int | None) -> RefusedError:
-    """The refusal of a body; `size` in bytes where it is known."""
+def too_large(size: int | None, bytes_max: int = BODY_BYTES_MAX) -> RefusedError:
+    """The refusal of a body; `size` in bytes where it is known, `bytes_max` are taken."""
     told = f"the body has {size} bytes" if size is not None else "the body is too large"
     return RefusedError(
         413,
-        f"{told}; {BODY_BYTES_MAX} are accepted",
+        f"{told}; {bytes_max} are accepted",
         "send less",
         headers={"Connection": "close"},
-        limit=BODY_BYTES_MAX,
+        limit=bytes_max,
         **({} if size is None else {"bytes": size}),
     )
 

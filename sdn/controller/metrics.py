@@ -90,7 +90,7 @@ class _Collector:
             requests.add_metric([method, route, str(status)], count)
         yield requests
         failures = self._metrics.authentication_failures
-        yield CounterMetricFamily("hawse_authentication_failures", "Hosts refused.", value=failures)
+        yield CounterMetricFamily("hawse_authentication_failures", "Credentials refused.", value=failures)
         happened = CounterMetricFamily("hawse_connections", "What befell connections at the gate.", labels=["what"])
         for what, count in list(self._metrics.connections.items()):
             happened.add_metric([what], count)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sdn.controller import throttle
+from sdn.controller import call, throttle
 from sdn.controller.specs import JoinSpec, TenantSpec, TokenSpec
 from sdn.model.codec import encode_msgpack
 from sdn.model.errors import HawseError, Kind
@@ -91,6 +91,19 @@ async def test_a_wrong_token_joins_nothing(tcp: Remote) -> None:
     assert "was revoked at" in (await join(tcp, revoked["word"])).body["detail"]
     assert tcp.served.core.state.hosts == {}
     assert (await join(tcp, word)).status == 201, "nothing of that has used it up"
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_stranger_can_send_little(tcp: Remote, declared: bool) -> None:
+    raw = b'{"token": "' + b"x" * call.STRANGER_BODY_BYTES_MAX + b'"}'
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield raw
+
+    url, headers = f"https://{tcp.served.address}/v1/join", {"Content-Type": "application/json"}
+    async with tcp.session.post(url, data=raw if declared else parts(), headers=headers) as response:
+        problem = await response.json(content_type=None)
+    assert (problem["status"], problem["facts"]["limit"]) == (413, call.STRANGER_BODY_BYTES_MAX)
 
 
 async def test_a_name_or_vtep_that_is_anothers(tcp: Remote) -> None:
