@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from sdn.model.errors import HawseError, Kind, exhausted, invalid
-from sdn.service import contract_server
 from sdn.service.contract_client import Connection, request
 from sdn.service.contract_server import ContractServer, Limits, result_reply
 
@@ -289,7 +288,7 @@ async def test_without_descriptors_it_does_not_spin(tmp_path: Path, monkeypatch:
 
     server = ContractServer(tmp_path / "s", Handler())
     with monkeypatch.context() as patched:
-        patched.setattr(contract_server.socket, "socket", make)
+        patched.setattr(socket, "socket", make)
         await server.start()
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(tmp_path / "s"))
