@@ -8,15 +8,40 @@ from typing import Any
 
 import msgspec
 
+from sdn.controller.principal import Access
 from sdn.controller.problem import CONTENT_TYPE, ProblemDocument
 from sdn.controller.route import Route
 from sdn.model.version import VERSION
 
 TEMPLATE = "#/components/schemas/{name}"
 DESCRIPTION = """\
-A reference in a path is an id, a name (tenant `default`) or `tenant/name`, percent-encoded. Every write's reply has
+A reference in a path is an id, a name (of tenant `default`, or of the tenant that the caller's token is confined to) or
+`tenant/name`, percent-encoded. `x-access` says who may call what: `anyone`, without a credential; `host`, a host about
+itself; `tenant`, users of a tenant, for whom other tenants' things do not exist, and administrators; `admin`,
+administrators alone. On the unix socket everybody is an administrator. Every write's reply has
 `Hawse-Revision`, the revision at which it was committed: `/v1/status?revision=R&wait=S` waits until the hosts are in
 step with it. Errors are problem documents (RFC 9457)."""
+
+SCHEMES = {
+    "user": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "hawse-user-…",
+        "description": "A user token's word; its role and tenant say what it opens. Not needed on the unix socket.",
+    },
+    "host": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "HOST:SECRET",
+        "description": "A host's own id and secret.",
+    },
+}
+SECURITY: dict[Access, list[dict[str, list[str]]]] = {
+    Access.ANYONE: [],
+    Access.HOST: [{"host": []}],
+    Access.TENANT: [{"user": []}],
+    Access.ADMIN: [{"user": []}],
+}
 
 
 def describe(routes: Sequence[Route]) -> dict[str, Any]:
@@ -33,7 +58,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Hawse controller", "version": VERSION, "description": DESCRIPTION},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": SCHEMES},
     }
 
 
@@ -41,6 +66,8 @@ def _operation(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__,
         "summary": route.summary,
+        "security": SECURITY[route.access],
+        "x-access": route.access.value,
         "parameters": _parameters(route),
         "responses": {str(status): _success(route, schema_of) for status in route.statuses},
     }
