@@ -57,7 +57,7 @@ class Agent:
                 except OSError as error:
                     raise unavailable(
                         f"the agent is not running: nobody listens on {self._path} ({error.strerror or error})",
-                        "start it with 'hawse agent'",
+                        "start it with 'hawse up -d'",
                         socket=self._path,
                     ) from None
                 data = frame(encode_json(request))

@@ -9,7 +9,7 @@ from sdn.model.errors import denied, invalid, unavailable
 
 SOCKET_PATH_BYTES_MAX = 107
 """`sun_path` less its final zero, unix(7)."""
-START_HINT = "start it with: hawse controller"
+START_HINT = "start it with: hawse up -d"
 
 
 class LocalConnector:

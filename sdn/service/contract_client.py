@@ -54,7 +54,7 @@ class Connection:
             connection.close()
             raise unavailable(
                 f"the {daemon} is not running: nobody listens on {self._path} ({error.strerror or error})",
-                f"start it with 'hawse {daemon}', or name its root with --root DIR",
+                "start it with 'hawse up -d', or name its root with --root DIR",
                 socket=self._path,
             ) from None
         return connection

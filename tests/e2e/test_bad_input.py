@@ -334,10 +334,10 @@ def test_daemons_that_are_not_running(tmp_path: Path) -> None:
     for words in (["network", "ls"], ["events"], ["drops"], ["network", "rm", "x"], ["tenant", "create", "x"]):
         complaint = hawse(*on_root, *words, code=Exit.UNAVAILABLE).stderr
         assert f"the controller is not running: nothing answers on {tmp_path}/controller.sock" in complaint
-        assert "start it with: hawse controller" in complaint
+        assert "start it with: hawse up -d" in complaint
     complaint = hawse(*on_root, "network", "attach", "web", "--pid", str(os.getpid()), code=Exit.UNAVAILABLE).stderr
     assert "the agent is not running" in complaint
-    assert "start it with 'hawse agent'" in complaint
+    assert "start it with 'hawse up -d'" in complaint
     assert not list(tmp_path.iterdir())
 
 

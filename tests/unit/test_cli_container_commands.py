@@ -279,7 +279,7 @@ def test_completion_knows_containers_and_images_and_where_another_programs_words
 )  # fmt: skip
 def test_without_a_daemon_one_sentence_says_what_to_start(words, tmp_path, capsys):
     assert cli.main(["--root", str(tmp_path), *words]) == Exit.UNAVAILABLE
-    assert "start it with 'hawse runtime'" in capsys.readouterr().err
+    assert "start it with 'hawse up -d'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_without_a_daemon_one_sentence_says_what_to_start(words, tmp_path, capsy
 )
 def test_without_a_daemon_what_ends_as_the_container_does_ends_with_125(words, tmp_path, capsys):
     assert cli.main(["--root", str(tmp_path), *words]) == 125
-    assert "start it with 'hawse runtime'" in capsys.readouterr().err
+    assert "start it with 'hawse up -d'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("module", ["container", "container_run", "container_exec", "container_logs"])

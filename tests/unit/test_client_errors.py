@@ -16,7 +16,7 @@ def test_not_running_says_how_to_start(tmp_path: Path) -> None:
     with pytest.raises(HawseError, match="not running") as caught:
         Client(f"unix:{tmp_path}/controller.sock").get("/v1/networks")
     assert caught.value.kind is Kind.UNAVAILABLE
-    assert caught.value.hint == "start it with: hawse controller"
+    assert caught.value.hint == "start it with: hawse up -d"
 
 
 def test_a_socket_nobody_listens_on_is_not_running(tmp_path: Path) -> None:
