@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from tests.bench import attach, edges, fill, images, launching, running, six_hundred, traffic, whole
+from tests.bench import attach, edges, fill, images, launching, machines, running, six_hundred, traffic, whole
 from tests.bench.janitor import Janitor
 from tests.bench.measure import Missing, PeerMissingError, Result, print_results, progress, write_results
 from tests.bench.stand import Lab, lab
@@ -20,6 +20,7 @@ Rows = Callable[[Janitor], Iterator[Result]]
 ON_THEIR_OWN: dict[tuple[str, ...], Rows] = {
     ("api-reads",): edges.reads,
     ("attach-tls-vs-unix",): edges.attach_over_tls,
+    ("join-seconds",): machines.join_seconds,
     ("launch-vs-bwrap",): launching.against_bwrap,
     ("launch-vs-crun",): launching.against_crun,
     ("launches-vs-bwrap",): launching.rate,
