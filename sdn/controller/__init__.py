@@ -6,12 +6,15 @@ Vocabulary
     route       one method of one path, with the types of its body and reply; the table makes the server and its
                 description (`/openapi.json`) alike, so they cannot disagree
     call        one request, checked and decoded, as a handler gets it
+    principal   who asks: a user by a token, a host by its secret, or nobody; `access` is what a route asks
+    admission   tokens made, shown and ended, and machines that become hosts by them (`admission.Admission`)
     stream      a host's conversation: one WebSocket over TLS, bytes to and from a `HostStream`
 
-One request's walk: a client connects to the unix socket (0600: its mode is the whole of the authorisation), `server`
-finds the route, `call` checks the query, the headers and the body (size, type, shape), a handler in `rest/` asks the
-core, and its reply goes out as JSON with the revision in `Hawse-Revision`. Whatever is raised becomes one problem
-document in `problem`; a fault of ours is logged with its traceback and shown without.
+One request's walk: a client connects to the unix socket (0600: its mode is the whole of the authorisation) or over TLS,
+`server` finds the route, `authentication` finds out who asks and whether the route is open to them, `call` checks the
+query, the headers and the body (size, type, shape), a handler in `rest/` asks the core, and its reply goes out as JSON
+with the revision in `Hawse-Revision`. Whatever is raised becomes one problem document in `problem`; a fault of ours is
+logged with its traceback and shown without.
 
 One change's walk, in the core: `plan_…` (pure) turns the request and the `state` into one transaction, the `ledger`
 commits it (one writer; a plan that lost a race is made once more) and applies its writes to the state, which says what
@@ -19,8 +22,12 @@ changed (`effects`); `topics` makes one delta per topic of that, the `fleet` put
 each host that holds the topic, and `settling` hears from the hosts when they have followed. What a host is sent depends
 only on the state and on what it has: a slow or returning host gets the difference, coalesced.
 
-One stream's walk: an agent opens TLS, checks the pinned certificate, sends its credential; `stream` authenticates it,
-then one task writes what the core has for it and one reads what it says, until either ends.
+One token's walk: made (its word goes out once, its hash is kept), shown (by the hash of the whole word: whatever part
+is altered, it is unknown), and ended: used by a join, revoked, out of time, its tenant removed. What it has open
+(`open_requests`) ends with it; so does a host's stream with the host's secret.
+
+One stream's walk: an agent opens TLS, verifies the controller by its authority, sends its credential, which is looked
+at as any other; then one task writes what the core has for it and one reads what it says, until either ends.
 
 Limits, each named where it is enforced: a body's bytes and time, a header's size and time, a page's items, streams of
 events, a stream's message, handshakes under way.

@@ -6,8 +6,8 @@ Vocabulary
     revision    of a resource: at which it was last changed; If-Match takes it, `ETag` gives it
     spec        what a user writes (`sdn.controller.specs`); an unknown field in it is refused
 
-One request's walk: `server` has checked and decoded the request into a `Call`; a handler here asks the core and shows
-what it gave (`sdn.controller.view`) in a `Reply`. Handlers raise `HawseError` and know no HTTP.
+One request's walk: who asks is known and may (`Route.access`), and the request is decoded into a `Call`; a handler here
+asks the core and shows what it gave (`sdn.controller.view`) in a `Reply`. Handlers raise `HawseError` and know no HTTP.
 
 Semantics: POST creates (201, or 409). PUT makes it so: 201 created, 200 where it is so already, 409 with
 `facts.difference` where it is not, unless If-Match has its revision (412 where that is stale). DELETE of what is
