@@ -196,12 +196,22 @@ class Crowd:
             writer.transport.abort()
 
 
+def metrics(running: Controller) -> str:
+    raw = running.client.get("/metrics").body
+    return raw.decode() if isinstance(raw, bytes) else str(raw)
+
+
 def numbers(running: Controller) -> dict[str, float]:
     """The metrics of connections."""
-    raw = running.client.get("/metrics").body
-    text = raw.decode() if isinstance(raw, bytes) else str(raw)
-    found = re.findall(r'^hawse_connections(?:_open|_total)?\{\w+="([\w ]+)"\} (\S+)$', text, re.MULTILINE)
+    found = re.findall(r'^hawse_connections(?:_open|_total)?\{\w+="([\w ]+)"\} (\S+)$', metrics(running), re.MULTILINE)
     return collections.defaultdict(float, {name: float(value) for name, value in found})
+
+
+def failures(running: Controller) -> float:
+    """Authentications that failed."""
+    found = re.search(r"^hawse_authentication_failures_total (\S+)$", metrics(running), re.MULTILINE)
+    assert found
+    return float(found[1])
 
 
 def rss_mb(running: Controller) -> float:
@@ -246,6 +256,7 @@ async def flood(running: Controller, number: int, tls: bool, says: bytes) -> dic
     return found
 
 
+COMMAND = processes.COMMAND
 KINDS = {
     "silent": (False, b""),
     "handshake": (False, b"\x16\x03\x01\x02\x00\x01"),
@@ -259,7 +270,7 @@ KINDS = {
 def few(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
     """A controller that may have 256 descriptors, for all crowds."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(processes, "COMMAND", ["prlimit", "--nofile=256:256", *processes.COMMAND])
+        patched.setattr(processes, "COMMAND", ["prlimit", "--nofile=256:256", *COMMAND])
         with processes.controller(tmp_path_factory.mktemp("few") / "r") as running:
             yield running
             running.end(signal.SIGTERM)
@@ -278,6 +289,69 @@ async def test_a_crowd(few: Controller, kind: str) -> None:
     assert found["unproven"] <= 48
     assert found["accept failed"] == 0
     assert few.log.read_text().count("connections displaced") <= 10
+
+
+@pytest.mark.parametrize("number", [200, pytest.param(1000, marks=pytest.mark.slow)])
+async def test_wrong_tokens(few: Controller, number: int) -> None:
+    """From an address from which a host comes, too."""
+    secret = "0" * 32
+    wrong = [f"Bearer hawse-user-{secret}", f"Bearer 01hf7yat004tff59tdwh9edd1r:{secret}", f"Bearer {secret}"]
+    statuses: collections.Counter[int] = collections.Counter()
+    turns = iter(range(number))
+    async with Fleet.connected(few) as fleet, aiohttp.ClientSession() as session:
+        url, context = f"{fleet.late['controllers'][0]}/v1/tenants", unverified_context()
+        before, refused, memory_mb = descriptors(few), failures(few), rss_mb(few)
+
+        async def guess() -> None:
+            for turn in turns:
+                async with session.get(url, ssl=context, headers={"Authorization": wrong[turn % 3]}) as response:
+                    statuses[response.status] += 1
+                    assert (response.status == 429) == ("Retry-After" in response.headers)
+
+        guessing = asyncio.gather(*(guess() for _ in range(20)))
+        await fleet.beat()
+        await fleet.joined()
+        await guessing
+        await fleet.beat()
+        await fleet.joined()
+        assert statuses.keys() <= {400, 401, 429}
+        assert statuses[429] > statuses[401]
+        assert failures(few) - refused >= number
+        assert rss_mb(few) - memory_mb <= RSS_GROWTH_MB_MAX
+        await quiet(few, before)
+    log = few.log.read_text()
+    assert secret not in log
+    assert log.count(" refused ") <= 10
+
+
+async def test_the_last_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many streams that none is left: those that are there go on, and the next gets in when one has gone."""
+    monkeypatch.setattr(processes, "COMMAND", ["prlimit", "--nofile=72:72", *COMMAND])
+    with processes.controller(tmp_path / "r") as running:
+        async with Fleet.connected(running) as fleet:
+            credentials = [await minted(running, f"h{number}") for number in range(8)]
+            async with contextlib.AsyncExitStack() as stack:
+                opened: list[Any] = []
+                while (one := await streaming(stack, credentials[len(opened) % 8])) is not None:
+                    opened.append(one)
+                assert 8 < len(opened) < 64
+                await fleet.beat()
+            await fleet.joined()
+            assert (await asyncio.to_thread(numbers, running))["accept failed"] > 0
+        assert "internal error" not in running.log.read_text()
+        assert running.end(signal.SIGTERM) == 0
+
+
+async def streaming(stack: contextlib.AsyncExitStack, credential: dict[str, Any]) -> Any:
+    """One more stream, if it could be opened."""
+    headers = {"Authorization": f"Bearer {credential['host']}:{credential['secret']}"}
+    url = f"{credential['controllers'][0]}/v1/stream"
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    try:
+        async with asyncio.timeout(0.5):
+            return await session.ws_connect(url, ssl=verifying_context(credential["authority"]), headers=headers)
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return None
 
 
 @pytest.mark.slow

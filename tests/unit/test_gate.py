@@ -416,6 +416,27 @@ async def test_local_connections_are_bounded(small: Served) -> None:
     assert counted(small, "local refused") >= 1
 
 
+async def test_who_reads_nothing_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kernel: whatever is sent and not taken, it is not ours to wait for."""
+    monkeypatch.setattr(gate, "READER_GONE_MS", 300)
+    async with running(tmp_path) as served:
+        word = await token(served)
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + word.encode() + b"\r\n\r\n"
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect((served.address.host, served.address.port))
+        raw.setblocking(False)
+        _, writer = await asyncio.open_connection(sock=raw, ssl=unverified_context(), server_hostname="x")
+        writer.write(request * 30)
+
+        async def came() -> bool:
+            return open_(served)["users"] == 1
+
+        await until(came)
+        await all_gone(served)
+        writer.transport.abort()
+
+
 async def test_numbers_are_shown(served: Served) -> None:
     async with tcp(served) as (reader, writer):
         writer.write(GET)
