@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+import weakref
 from typing import NoReturn
 
 from aiohttp import web
@@ -31,6 +32,7 @@ HINT = "send Authorization: Bearer WORD, with a user token's word: hawse token c
 HOST_HINT = "send Authorization: Bearer HOST:SECRET"
 PRINCIPAL = web.RequestKey("principal", Principal)
 """Where a request keeps who asks."""
+_locals: weakref.WeakKeyDictionary[asyncio.BaseTransport, Principal | None] = weakref.WeakKeyDictionary()
 
 
 async def admit(edge: Edge, request: web.Request, access: Access, what: str) -> Principal:
@@ -56,13 +58,24 @@ async def refuse(edge: Edge, request: web.Request, error: HawseError) -> NoRetur
 
 
 async def _principal(edge: Edge, request: web.Request, access: Access) -> Principal:
-    peer = request.get_extra_info("socket")
-    if peer is not None and peer.family == socket.AF_UNIX and access is not Access.HOST:
-        return Principal(actor_of(request), Role.ADMIN)
+    if access is not Access.HOST and (principal := _local(request)) is not None:
+        return principal
     try:
         return _shown(edge, request, access)
     except HawseError as error:
         await refuse(edge, request, error)
+
+
+def _local(request: web.Request) -> Principal | None:
+    """Who is at the other end of the unix socket: found out once for each connection."""
+    transport = request.transport
+    if transport is None:  # the client is gone
+        return None
+    if transport not in _locals:
+        peer = transport.get_extra_info("socket")
+        is_local = peer is not None and peer.family == socket.AF_UNIX
+        _locals[transport] = Principal(actor_of(request), Role.ADMIN) if is_local else None
+    return _locals[transport]
 
 
 def _shown(edge: Edge, request: web.Request, access: Access) -> Principal:

@@ -32,7 +32,7 @@ SPECIFICATION_HINT = "GET /openapi.json describes what is accepted"
 
 async def parse_call(edge: Edge, route: Route, request: web.Request, principal: Principal) -> Call | ScopedCall:
     """The request, checked. Raises: INVALID (query, headers, body), with a status of its own where HTTP has one."""
-    query = Query(request.query.items(), route.query)
+    query = Query(request.query.items() if request.query_string else (), route.query)
     if_match = _if_match(route, request)
     raw = await _read_body(request, STRANGER_BODY_BYTES_MAX if route.access is Access.ANYONE else BODY_BYTES_MAX)
     asked: dict[str, Any] = {
@@ -49,9 +49,9 @@ async def parse_call(edge: Edge, route: Route, request: web.Request, principal: 
 
 
 def _if_match(route: Route, request: web.Request) -> Revision | None:
-    values = request.headers.getall("If-Match", [])
-    if not values:
+    if "If-Match" not in request.headers:
         return None
+    values = request.headers.getall("If-Match")
     if not route.conditional:
         raise invalid(f"{route.method} of {route.path} does not take If-Match", "PUT does")
     text = values[0].strip().removeprefix('"').removesuffix('"')
@@ -64,6 +64,8 @@ def _if_match(route: Route, request: web.Request) -> Revision | None:
 
 async def _read_body(request: web.Request, bytes_max: int) -> bytes:
     """The body, which is read even where it is not wanted, so that the connection stays usable."""
+    if not request.body_exists:
+        return b""
     if not request.body_exists:
         return b""
     if (request.content_length or 0) > bytes_max:

@@ -35,9 +35,10 @@ class Query:
     """What was asked. Raises (all of it): INVALID."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]], allowed: Iterable[Parameter]) -> None:
-        known = {parameter.name: parameter for parameter in allowed}
         self._values: dict[str, list[str]] = {}
-        for name, value in pairs:
+        given = tuple(pairs)
+        known = {parameter.name: parameter for parameter in allowed} if given else {}
+        for name, value in given:
             if name not in known:
                 takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
                 raise invalid(f"unknown query parameter {name!r}", takes, parameter=name, allowed=sorted(known))
