@@ -136,15 +136,18 @@ class _Walk:
         """Walk a chain: how it is left for certain, and whether all that comes behind is certain to be reached."""
         if depth > DEPTH_MAX:
             return _End.THROUGH, False
+        escaped = False
         for rule in self._rules.get((self._base["family"], self._base["table"], name), ()):
             end, certain, leaves = self._rule(rule, name, certain, depth)
             if end is not _End.THROUGH:
-                return end, certain
+                # Where it may have been left before, what comes behind the chain may be reached all the same.
+                return (_End.THROUGH, False) if escaped else (end, certain)
             if leaves:
                 break
+            escaped = escaped or leaves is None
         return _End.THROUGH, certain
 
-    def _rule(self, rule: Rule, chain: str, certain: bool, depth: int) -> tuple[_End, bool, bool]:
+    def _rule(self, rule: Rule, chain: str, certain: bool, depth: int) -> tuple[_End, bool, Known]:
         """One rule: (how it ends, what is certain behind it, whether the chain is left)."""
         holds: Known = True
         for statement in rule.get("expr", ()):
@@ -160,6 +163,8 @@ class _Walk:
             elif kind == "vmap":
                 kind, value, known = self._mapped(value)
                 holds = _both(holds, known)
+            elif kind == "reject":
+                holds = _both(holds, self._rejectable(value))
             if holds is False:
                 return _End.THROUGH, certain, False
             if kind in _VERDICTS:
@@ -168,20 +173,27 @@ class _Walk:
 
     def _verdict(
         self, kind: str, value: Any, rule: Rule, chain: str, certain: bool, holds: bool, depth: int
-    ) -> tuple[_End, bool, bool]:
+    ) -> tuple[_End, bool, Known]:
         if kind in _DEATHS:
             self._found.append(self._drop(Place.RULE, certain and holds, chain, rule.get("handle", 0), kind))
             return (_End.DROPPED if holds else _End.THROUGH), certain and holds, False
         if kind == "accept":
             return (_End.ACCEPTED if holds else _End.THROUGH), certain and holds, False
         if kind == "return":
-            return _End.THROUGH, certain and holds, holds
+            return _End.THROUGH, certain and holds, holds or None
         if kind in ("jump", "goto"):
             end, reached = self._chain(value["target"], certain and holds, depth + 1)
             if not holds:
-                return _End.THROUGH, False, False
+                return _End.THROUGH, False, None if kind == "goto" else False
             return end, reached, kind == "goto"
         return _End.THROUGH, certain, False  # continue
+
+    def _rejectable(self, how: Any) -> bool:
+        """Whether a packet like this is rejected so: nft leaves away the condition that the answer implies."""
+        kind = str(how.get("type", "")) if isinstance(how, dict) else ""
+        family = {"icmp": 4, "icmpv6": 6}.get(kind, self._packet.family)
+        protocol = self._packet.fields["meta l4proto"]
+        return family == self._packet.family and (kind != "tcp reset" or protocol == "tcp")
 
     # Conditions ---------------------------------------------------------------------------------------------------
 

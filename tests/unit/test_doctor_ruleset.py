@@ -154,6 +154,8 @@ def test_jumps_and_returns() -> None:
     assert drops(base(), chain("sub"), rule(jump), inner) == [("sub", 9, True)]
     assert drops(base(), chain("sub"), rule(UNREAD, jump), inner) == [("sub", 9, False)]
     back = rule({"return": None}, chain="sub")
+    maybe = rule(UNREAD, {"return": None})
+    assert drops(base(policy="drop"), maybe, rule(ACCEPT)) == [("input", 0, False)]
     assert drops(base(), chain("sub"), rule(jump), back, inner) == []
     assert drops(base(), chain("sub"), rule(jump), rule(DROP, handle=3), back) == [("input", 3, True)]
     assert drops(base(policy="drop"), chain("sub"), rule(goto), rule(ACCEPT), back) == [("input", 0, True)]
@@ -186,6 +188,9 @@ def test_a_packet_that_is_led_elsewhere_is_lost_too() -> None:
     assert drops(base("prerouting"), rule(OURS, {"redirect": {"port": 1}}, chain="prerouting")) == [
         ("prerouting", 1, True)
     ]
+    assert drops(base(), rule({"reject": {"type": "icmpx", "expr": "admin-prohibited"}})) == [("input", 1, True)]
+    assert drops(base(), rule({"reject": {"type": "icmpv6", "expr": "port-unreachable"}})) == []  # it implies IPv6
+    assert drops(base(), rule({"reject": {"type": "tcp reset"}})) == []
     assert drops(base(), rule({"xt": {"type": "target", "name": "REJECT"}})) == [("input", 1, True)]
     assert drops(base(policy="drop"), rule({"xt": {"type": "target", "name": "LOG"}})) == [("input", 0, True)]
 
