@@ -160,7 +160,18 @@ def check_store(site: Site) -> None:
 
 def assert_equal(one: State, other: State) -> None:
     """But for the order in which free addresses are tried."""
-    for name in ("revision", "tenants", "networks", "hosts", "endpoints", "vnis", "vni_cursor", "credentials", "trusts", "held"):
+    for name in (
+        "revision",
+        "tenants",
+        "networks",
+        "hosts",
+        "endpoints",
+        "vnis",
+        "vni_cursor",
+        "credentials",
+        "trusts",
+        "held",
+    ):
         assert getattr(one, name) == getattr(other, name), name
     for name in ("attachments", "forgetting", "_revisions", "_holds", "_holders", "_by_network"):
         first, second = getattr(one, name), getattr(other, name)
