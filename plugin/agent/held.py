@@ -8,6 +8,7 @@ agent.json. So a machine that lacks something uses up no token, and joining take
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 
@@ -34,10 +35,8 @@ async def wait_told(there: socket.socket | None, stopping: asyncio.Event) -> boo
     if there is None:
         return True
     with there:
-        try:
+        with contextlib.suppress(OSError):  # who has told us already need not listen any more
             there.send(WORD)
-        except OSError:
-            return False
         loop = asyncio.get_running_loop()
         word = asyncio.ensure_future(loop.sock_recv(there, 1))
         stop = asyncio.ensure_future(stopping.wait())

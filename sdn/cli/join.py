@@ -32,17 +32,18 @@ def join_arguments(parser: argparse.ArgumentParser) -> None:
 
 def join(args: argparse.Namespace) -> int:
     """Join the fabric of a controller."""
+    from sdn.machine.title import wipe
+
+    word = _word(args)
+    wipe(word)  # before anything takes its time
     from sdn.cli.waiting import parse_labels
     from sdn.client.trust import controller_url
     from sdn.machine.address import parse_vteps
     from sdn.machine.join import Joining, join, require_fresh
     from sdn.machine.record import place_of
     from sdn.machine.start import host_name, require_root
-    from sdn.machine.title import wipe
     from sdn.model.token import TokenKind, parse_token
 
-    word = _word(args)
-    wipe(word)
     word = _read() if word == STANDARD_INPUT else word
     token = parse_token(word, TokenKind.JOIN)
     require_root()

@@ -14,7 +14,7 @@ Vocabulary
 `hawse join`, as it happens: agent (held) and runtime are started at once. While they import, the controller's authority
 is fetched and compared with the token's fingerprint. When the agent says that the kernel has what a host needs, the
 token is used: one request makes the host and its credential. agent.json is written whole and durably (from here on the
-machine has joined, whoever is killed), then machine.json and client.json; the agent is told to begin.
+machine has joined, whoever is killed), then machine.json, by which commands find the controller; the agent begins.
 
 Who may die: a daemon that ends is started again, later each time it does not serve for a while; what it wired and
 ran goes on meanwhile. If the monitor is killed, its daemons go on, and the next `hawse up` watches those that it finds.

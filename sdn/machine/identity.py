@@ -1,4 +1,4 @@
-"""agent.json and client.json: who this host is, and where commands of this machine find the controller."""
+"""agent.json: who this host is, and by what it proves it."""
 
 from __future__ import annotations
 
@@ -39,9 +39,3 @@ def write_identity(root: Root, identity: dict[str, Any]) -> None:
         write_durably(root.agent_file, json.dumps(identity, indent=2).encode() + b"\n")
     except OSError as error:
         raise unavailable(f"cannot write {root.agent_file}: {error.strerror}", "look at the disk") from None
-
-
-def write_client_file(root: Root) -> None:
-    """Tell the commands of this machine where its controller is. Whom it trusts they know by the user's login."""
-    known = {"controller": read_identity(root)["controllers"][0]}
-    write_durably(root.client_file, json.dumps(known).encode() + b"\n")

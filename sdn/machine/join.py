@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from sdn.machine.address import vteps_towards
-from sdn.machine.identity import read_identity, write_client_file, write_identity
+from sdn.machine.identity import read_identity, write_identity
 from sdn.machine.monitor import Monitor
 from sdn.machine.record import AGENT, JOINED, MONITOR, RUNTIME, Machine, Place, read_machine, write_machine
 from sdn.machine.start import ABLE_S, serve
@@ -75,7 +75,6 @@ def join(place: Place, joining: Joining, teller: Teller) -> None:
             daemons=JOINED, name=identity["name"], datapath=joining.datapath, url=str(identity["controllers"][0])
         )
         write_machine(place.root, machine)
-        write_client_file(place.root)
         agent.release()
         monitor.wait(AGENT, RUNTIME)
         teller.say(f"joined: this machine is host {machine.name} of {machine.url}")

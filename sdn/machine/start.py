@@ -13,7 +13,7 @@ import msgspec
 
 from sdn.machine import units
 from sdn.machine.address import Listen, choose_listen
-from sdn.machine.identity import read_identity, write_client_file, write_identity
+from sdn.machine.identity import read_identity, write_identity
 from sdn.machine.local_runtime import containers, named
 from sdn.machine.monitor import Monitor
 from sdn.machine.record import (
@@ -145,8 +145,6 @@ def _start(place: Place, machine: Machine, listen: Sequence[str], wishes: Wishes
         monitor.start(machine, name, listen, held=machine.is_first and name == AGENT)
     if machine.is_first:
         _be_own_host(place, machine, listen, wishes, monitor)
-    else:
-        write_client_file(place.root)
     monitor.wait(*machine.daemons)
 
 

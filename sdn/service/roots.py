@@ -197,14 +197,23 @@ def _token(environ: Mapping[str, str]) -> str:
 
 
 def _told_by(root: Root) -> str:
-    """What client.json says; nothing where there is none."""
+    """What client.json says, or whom the machine has joined; nothing where there is neither."""
     try:
         text = root.client_file.read_text()
     except OSError:
-        return ""
+        return _joined(root)
     try:
         return str(json.loads(text)["controller"])
     except (ValueError, KeyError, TypeError):
         raise invalid(
             f'{root.client_file} does not hold {{"controller": URL}}', "correct or remove it, or give --controller URL"
         ) from None
+
+
+def _joined(root: Root) -> str:
+    """The controller that a machine without one of its own has joined. A damaged record is refused elsewhere."""
+    try:
+        machine = json.loads(root.machine_file.read_text())
+        return "" if "controller" in machine["daemons"] else str(machine["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
