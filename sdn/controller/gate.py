@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import socket
 import ssl
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from sdn.controller.acceptor import Acceptor
 from sdn.controller.governor import Governor, Limits
 from sdn.controller.metrics import Metrics
 from sdn.controller.principal import Principal
@@ -38,61 +38,13 @@ HEADER_BYTES_MAX = 16 << 10
 """Of a first request, all headers together; the HTTP library bounds each, and how many."""
 UNPROVEN_BYTES_MAX = 64 << 10
 """After the headers; then nothing more is read until a credential is found good. A token's word is far below."""
-ACCEPTS_AT_ONCE = 64
-"""In one turn of the loop, so that a flood does not keep the hosts' streams waiting."""
-ACCEPT_PAUSE_S = 0.1
-"""After an accept that failed: the listener stays readable, and the loop would do nothing but ask again."""
+HANDSHAKES_AT_ONCE, HANDSHAKE_PAUSE_S = 4, 0.005
+"""A handshake costs us a millisecond: so many are begun, then others have their turn. Half of our time at the most."""
 READER_GONE_MS = 60_000
 """Who takes nothing of what we send for so long is cut off by the kernel (TCP_USER_TIMEOUT, tcp(7))."""
 TLS_HANDSHAKE = 0x16
 """A record's type (RFC 8446, section 5.1): what a client of TLS says first."""
 HEADERS_END = b"\r\n\r\n"
-
-
-class Acceptor:
-    """Accepts from one listener, which it owns, and never spins."""
-
-    def __init__(
-        self,
-        listener: socket.socket,
-        arrived: Callable[[socket.socket, Any], None],
-        failed: Callable[[OSError], None],
-    ) -> None:
-        """`arrived` gets the connection and its peer's address; `failed`: there is no room for one more."""
-        self._loop = asyncio.get_running_loop()
-        self._listener = listener
-        self._arrived = arrived
-        self._failed = failed
-        self._pause: asyncio.TimerHandle | None = None
-        listener.setblocking(False)
-        self._resume()
-
-    def _resume(self) -> None:
-        self._pause = None
-        self._loop.add_reader(self._listener.fileno(), self._accept)
-
-    def _accept(self) -> None:
-        for _ in range(ACCEPTS_AT_ONCE):
-            try:
-                connection, peer = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno == errno.ECONNABORTED:  # it hung up while it waited
-                    continue
-                self._loop.remove_reader(self._listener.fileno())
-                self._pause = self._loop.call_later(ACCEPT_PAUSE_S, self._resume)
-                self._failed(error)
-                return
-            connection.setblocking(False)
-            self._arrived(connection, peer)
-
-    def close(self) -> None:
-        """Accept no more."""
-        if self._pause is not None:
-            self._pause.cancel()
-        self._loop.remove_reader(self._listener.fileno())
-        self._listener.close()
 
 
 class Gate:
@@ -107,6 +59,10 @@ class Gate:
         self._log = QuietLog(log)
         self._acceptors: list[Acceptor] = []
         self._open: set[Guest] = set()
+        self._ready: dict[str, dict[Guest, None]] = {}
+        """By source, those whose handshake can begin: one of each in turn."""
+        self._credit = HANDSHAKES_AT_ONCE
+        self._pause: asyncio.TimerHandle | None = None
         metrics.connections_open = self._numbers
 
     def listen(self, listener: socket.socket, http: Callable[[], asyncio.Protocol]) -> None:
@@ -118,6 +74,8 @@ class Gate:
         """Accept no more, and end who has proved nothing. The others are HTTP's."""
         for acceptor in self._acceptors:
             acceptor.close()
+        if self._pause is not None:
+            self._pause.cancel()
         tasks = [guest.task for guest in self._open if guest.task is not None and not guest.task.done()]
         for guest in [guest for guest in self._open if not guest.is_proven]:
             guest.end("stopping")
@@ -129,7 +87,7 @@ class Gate:
         self._counted["accepted"] += 1
         guest = Guest(self, connection, peer[0])
         self._open.add(guest)
-        self._displace(self.guests.arrived(guest, source_of(peer[0])))
+        self._displace(self.guests.arrived(guest, guest.source))
         guest.wait()
 
     def _no_room(self, error: OSError) -> None:
@@ -143,8 +101,35 @@ class Gate:
             self._log.warning("connections displaced", peer=guest.peer, **self._numbers())
             guest.end("displaced")
 
+    def ready(self, guest: Guest) -> None:
+        """Its handshake is begun, now or when it is its source's turn."""
+        self._ready.setdefault(guest.source, {})[guest] = None
+        self._begin_handshakes()
+
+    def _begin_handshakes(self) -> None:
+        while self._ready and self._credit:
+            self._credit -= 1
+            source, guests = next(iter(self._ready.items()))
+            guest = next(iter(guests))
+            del self._ready[source], guests[guest]
+            if guests:
+                self._ready[source] = guests  # behind the others
+            guest.shake_hands()
+        if self._pause is None and self._credit < HANDSHAKES_AT_ONCE:
+            self._pause = self.loop.call_later(HANDSHAKE_PAUSE_S, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._credit = HANDSHAKES_AT_ONCE
+        self._begin_handshakes()
+
     def ended(self, guest: Guest, why: str) -> None:
         """A guest is gone. `why`: a word that is counted, or nothing."""
+        waiting = self._ready.get(guest.source, {})
+        if guest in waiting:
+            del waiting[guest]
+            if not waiting:
+                del self._ready[guest.source]
         self.guests.left(guest)
         self._open.discard(guest)
         if why:
@@ -168,46 +153,12 @@ class Gate:
         return {"unproven": self.guests.unproven, "users": self.guests.users, "hosts": self.guests.hosts}
 
 
-class LocalGate:
-    """Before the unix socket, whose mode says who may connect: a bound in number, and no more."""
-
-    def __init__(self, listener: socket.socket, server: web.Server, most: int, metrics: Metrics, log: Any) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._server = server
-        self._most = most
-        self._counted = metrics.connections
-        self._log = QuietLog(log)
-        self._tasks: set[asyncio.Task[object]] = set()
-        self._acceptor = Acceptor(listener, self._arrived, self._no_room)
-
-    def close(self) -> None:
-        """Accept no more."""
-        self._acceptor.close()
-
-    def _arrived(self, connection: socket.socket, _peer: Any) -> None:
-        if len(self._server.connections) + len(self._tasks) >= self._most:
-            self._counted["local refused"] += 1
-            self._log.warning("local connection refused", open=self._most)
-            connection.close()
-            return
-        task = self._loop.create_task(self._begin(connection))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _begin(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # it hung up
-            await self._loop.connect_accepted_socket(self._server, connection)
-
-    def _no_room(self, error: OSError) -> None:
-        self._counted["accept failed"] += 1
-        self._log.warning("cannot accept", reason=error.strerror)
-
-
 class Guest(asyncio.Protocol):
     """One TCP connection, in whatever stage."""
 
     def __init__(self, gate: Gate, connection: socket.socket, peer: str) -> None:
         self.peer = peer
+        self.source = source_of(peer)
         self.task: asyncio.Task[None] | None = None
         self.is_proven = False
         self._gate = gate
@@ -235,7 +186,7 @@ class Guest(asyncio.Protocol):
             first = b""
         if first and first[0] == TLS_HANDSHAKE:
             self._gate.loop.remove_reader(self._socket.fileno())
-            self.task = self._gate.loop.create_task(self._shake_hands())
+            self._gate.ready(self)
             return
         if first:
             with contextlib.suppress(OSError):
@@ -244,8 +195,12 @@ class Guest(asyncio.Protocol):
 
     # --- handshake ---
 
-    async def _shake_hands(self) -> None:
+    def shake_hands(self) -> None:
+        """It is its turn."""
         self._within(0.0, "")
+        self.task = self._gate.loop.create_task(self._shake_hands())
+
+    async def _shake_hands(self) -> None:
         try:
             await self._gate.loop.connect_accepted_socket(
                 lambda: self,

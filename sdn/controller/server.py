@@ -15,9 +15,10 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from sdn.controller.acceptor import LocalGate
 from sdn.controller.application import rest_application
 from sdn.controller.edge import Edge
-from sdn.controller.gate import Gate, LocalGate, close_unproven
+from sdn.controller.gate import Gate, close_unproven
 from sdn.controller.governor import limits_for
 from sdn.controller.listen import Address
 from sdn.model.errors import HawseError, conflict, denied, invalid, unavailable

@@ -22,7 +22,7 @@ from tests.bench.stand import Attacher, Lab, Sandboxes, lab, scratch
 READS = 100
 """A sample: short, so that whatever else the machine does meets both alike."""
 READ_ROUNDS = 150
-ATTACH_ROUNDS = 100
+ATTACH_ROUNDS = 300
 READY_S = 30.0
 
 TOPOLOGY = """\

@@ -17,8 +17,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from sdn.controller import acceptor as accepting
 from sdn.controller import call, gate, server
-from sdn.controller.gate import Acceptor
 from sdn.controller.governor import Limits
 from sdn.controller.quiet_log import QuietLog
 from sdn.model.codec import encode_msgpack
@@ -187,6 +187,28 @@ async def test_any_name_and_any_client_certificate_do_no_harm(served: Served, na
     async with tls(served, context=context, server_hostname=name) as (reader, writer):
         writer.write(GET)
         assert await status_of(reader) == 200
+
+
+async def test_handshakes_begin_in_turn(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of one source wait, another's is among the next."""
+    begun: list[str] = []
+    begin = gate.Guest.shake_hands
+
+    def note(self: gate.Guest) -> None:
+        begun.append(self.peer)
+        begin(self)
+
+    monkeypatch.setattr(gate.Guest, "shake_hands", note)
+    monkeypatch.setattr(gate, "HANDSHAKE_PAUSE_S", 0.2)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(20):
+            _, writer = await stack.enter_async_context(tcp(served, "127.0.0.2"))
+            writer.write(b"\x16")
+        async with tls(served, "127.0.0.3") as (reader, writer):
+            writer.write(GET)
+            assert await status_of(reader) == 200
+        assert begun.index("127.0.0.3") <= 2 * gate.HANDSHAKES_AT_ONCE + 1
+    await all_gone(served)
 
 
 # --- HTTP before a credential ---
@@ -541,13 +563,13 @@ class Full(socket.socket):
 
 
 async def test_without_descriptors_it_neither_spins_nor_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "ACCEPT_PAUSE_S", 0.02)
+    monkeypatch.setattr(accepting, "ACCEPT_PAUSE_S", 0.02)
     listener = Full(socket.AF_INET)
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     accepted: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
     failures: list[OSError] = []
-    acceptor = Acceptor(listener, lambda connection, _: accepted.set_result(connection), failures.append)
+    acceptor = accepting.Acceptor(listener, lambda connection, _: accepted.set_result(connection), failures.append)
     begun_s = time.monotonic()
 
     async def failed_again() -> bool:
