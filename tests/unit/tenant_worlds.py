@@ -63,13 +63,15 @@ class Directory(Site):
 
 
 class World:
-    """One controller with three hosts; tenant `acme` is the user's."""
+    """One controller with three hosts and a spare one; tenant `acme` is the user's."""
 
     def __init__(self, seed: int) -> None:
         self.site = Directory(seed)
         self.agents: list[Agent] = []
         self.muted: set[int] = set()
-        self.failures: list[dict[str, str]] = [{} for _ in range(HOSTS)]
+        self.spare = f"spare{seed}"
+        """One more host, which only others use."""
+        self.failures: list[dict[str, str]] = [{} for _ in range(HOSTS + 1)]
         self.names: dict[str, str] = {}
         """id or MAC -> the word for it."""
         self.own: list[int] = []
@@ -86,6 +88,7 @@ class World:
             agent = await self.site.agent(f"h{number}", number + 1)
             self.names[agent.host] = f"<h{number}>"
             self.agents.append(agent)
+        self.agents.append(await self.site.agent(self.spare, HOSTS + 1))
         self.own += range(FIRST_REVISION + 1, self.core.revision + 1)
         nobody: Any = types.SimpleNamespace(authority=types.SimpleNamespace(trusted=()), bundle="", fingerprint="")
         self.edge = Edge(self.core, nobody, Log())
@@ -202,7 +205,7 @@ class World:
     def foreign_references(self) -> list[str]:
         """Everything that another tenant's things are called."""
         state = self.core.state
-        found: list[str] = []
+        found = [self.spare, self.agents[HOSTS].host]
         for tenant in state.tenants.values():
             if tenant.id != self.tenant:
                 found += [tenant.id, tenant.name]
