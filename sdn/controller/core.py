@@ -66,7 +66,7 @@ class Core:
         self.admission = Admission(self._ledger, clock, random_bits, ids)
         self._events = EventLog(store, clock)
         self._fleet = Fleet(self._ledger, self._events, options.resume_changes)
-        self.custody = Custody(self._ledger, self._fleet, self._events, random_bits)
+        self.custody = Custody(self._ledger, self._fleet, self._events, random_bits, self._cut_others)
         self._desk = AgentDesk(
             self._ledger, self._fleet, self._events, ids, options.settle_s, random_bits, self.custody
         )
@@ -283,9 +283,13 @@ class Core:
             lambda state: plan_hosts.drain_host(state, state.resolve_host(reference), undo, actor), actor
         )
 
-    def _cut(self, host: HostId, why: HawseError) -> None:
-        for stream in [stream for stream in self._open if stream.host == host]:
+    def _cut(self, host: HostId, why: HawseError, but_for: HostStream | None = None) -> None:
+        for stream in [stream for stream in self._open if stream.host == host and stream is not but_for]:
             stream.refuse(why)
+
+    def _cut_others(self, stream: HostStream) -> None:
+        """What the host's secret has opened is over, but for the stream over which it was replaced."""
+        self._cut(stream.host, _voided(), stream)
 
     async def _finish_forgetting(self, id_: HostId, actor: str) -> Revision:
         """As many transactions as it takes; one of them may have been the last of an earlier controller."""
@@ -298,11 +302,9 @@ class Core:
     async def mint_credential(self, reference: str, actor: str) -> str:
         """A new secret of the host, which voids the one before; only its hash is kept."""
         secret = f"{self._random_bits(SECRET_BITS):064x}"
-        await self._write(
-            lambda state: plan_hosts.set_credential(state, state.resolve_host(reference), secret, actor), actor
-        )
-        voided = denied("this host was given another secret, which voids the one before", "give the agent the new one")
-        self._cut(self.state.resolve_host(reference).id, voided)
+        id_ = self.state.resolve_host(reference).id
+        await self._write(lambda state: plan_hosts.set_credential(state, state.resolve_host(id_), secret, actor), actor)
+        self._cut(id_, _voided())
         return secret
 
     def authenticate(self, host: HostId, secret: str) -> Host:
@@ -391,6 +393,10 @@ def _check_names(state: State, spec: NetworkSpec, tenant: Tenant, name: str, wit
             f"the path is about tenant {tenant.name}, the body about {spec.tenant}",
             "leave the tenant out of the body",
         )
+
+
+def _voided() -> HawseError:
+    return denied("this host was given another secret, which voids the one before", "give the agent the new one")
 
 
 def _check_absent(kind: str, reference: str, if_match: Revision | None) -> None:

@@ -38,11 +38,20 @@ class Trust(NamedTuple):
 class Custody:
     """A part of the core. Until it is told of an authority, hosts are told of none."""
 
-    def __init__(self, ledger: Ledger, fleet: Fleet, events: EventLog, random_bits: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        fleet: Fleet,
+        events: EventLog,
+        random_bits: Callable[[int], int],
+        cut_others: Callable[[HostStream], None],
+    ) -> None:
+        """`cut_others` ends what else is open of a stream's host."""
         self._ledger = ledger
         self._fleet = fleet
         self._events = events
         self._random_bits = random_bits
+        self._cut_others = cut_others
         self._trust = Trust()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -122,6 +131,8 @@ class Custody:
         await self._ledger.write(
             lambda state: plan_credentials.keep(state, stream.host, trust.fingerprints, digest, actor), actor
         )
+        if secret:
+            self._cut_others(stream)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Whoever asked for it may give up; it goes on."""

@@ -20,7 +20,8 @@ from sdn.controller.specs import JoinSpec, TokenSpec
 from sdn.controller.state import State
 from sdn.model.codec import encode_msgpack
 from sdn.model.ids import HostId
-from sdn.model.stream import Hello, Refused, down_decoder, unpack_frame
+from sdn.model.stream import Answer as Reply
+from sdn.model.stream import Credentials, Hello, Refused, down_decoder, unpack_frame
 from sdn.model.token import Token, TokenKind, parse_token, token_id
 from sdn.store.sqlite import SqliteStore
 from tests.unit.controller_harness import NOW_S
@@ -128,6 +129,26 @@ async def test_a_hosts_stream_ends_with_its_secret(
             said = [down_decoder.msgpack(raw) async for frame in socket for raw in unpack_frame(frame.data)]
     assert isinstance(said[-1], Refused)
     assert (await tcp.ask("GET", "/v1/stream", bearer=bearer)).status == 401
+
+
+async def test_a_rotation_ends_what_the_secret_before_has_opened(tcp: Remote) -> None:
+    """Who has stolen it may have connected already, and waits with its hello."""
+    core = tcp.served.core
+    id_ = (await tcp.host("h1")).partition(":")[0]
+    agent = await Agent.connect(core, id_)
+    stolen = core.connect(HostId(id_))
+    rotating = asyncio.create_task(core.custody.rotate("h1", "test"))
+    sent = await agent.hear(Credentials)
+    await agent.say(Reply(request=sent.request))
+    await rotating
+    await stolen.receive(encode_msgpack(Hello(host=HostId(id_), incarnation="boot:thief", mtu_bytes=1500)))
+    said = await stolen.outgoing()
+    assert said is not None
+    assert isinstance(down_decoder.msgpack(said), Refused)
+    assert await stolen.outgoing() is None
+    assert core.state.hosts[HostId(id_)].incarnation == f"boot:{id_}"
+    assert core.status().hosts[0].connected
+    agent.close()
 
 
 # --- records ---
