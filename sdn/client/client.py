@@ -108,7 +108,7 @@ class Client:
         """Events as they happen: from `since` (a revision, or the id of the last event seen), else from now.
 
         Ends only with `follow=0` in the query. Raises: UNAVAILABLE when the connection is lost or silent: call again
-        with the id of the last event.
+        with the id of the last event; what the controller says of why it ends it.
         """
         timeout_s = KEEP_ALIVE_S * 3  # three silent keep-alives are a lost controller
         with closing(self._connect(timeout_s)) as connection:
@@ -116,7 +116,10 @@ class Client:
                 reply = self._exchange(connection, "GET", with_query(path, query), self._headers, None)
                 if reply.status != 200:
                     raise _error(reply.status, _decode(reply))
-                yield from parse_events(reply.parts())
+                for event in parse_events(reply.parts()):
+                    if event["event"] == "problem":  # too late for a status: a token that was revoked meanwhile …
+                        raise _error(200, event["data"])
+                    yield event
             except (OSError, ProtocolError, ValueError) as error:
                 raise self._lost(error, timeout_s) from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import traceback
 from collections.abc import Awaitable, Callable
@@ -100,12 +99,13 @@ async def _ended(request: web.Request) -> web.StreamResponse:
         raise error
     response = request[BEGUN]
     document = encode_json(problem_document(error, 401))
-    with contextlib.suppress(ConnectionError, TimeoutError):
+    try:
         async with asyncio.timeout(FAREWELL_S):
             await response.write(b"event: problem\ndata: " + document + b"\n\n")
             await response.write_eof()
-    if request.transport is not None:
-        request.transport.close()
+    except (ConnectionError, TimeoutError):
+        if request.transport is not None:
+            request.transport.abort()  # what waits for a client that does not read is not for it any more
     return response
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from sdn.client.client import Client
 from sdn.client.events import parse_events
 from sdn.controller import plan_tokens, throttle
 from sdn.controller.core import Core
@@ -19,6 +20,7 @@ from sdn.controller.options import Options
 from sdn.controller.specs import JoinSpec, TokenSpec
 from sdn.controller.state import State
 from sdn.model.codec import encode_msgpack
+from sdn.model.errors import HawseError, Kind
 from sdn.model.ids import HostId
 from sdn.model.stream import Answer as Reply
 from sdn.model.stream import Credentials, Hello, Refused, down_decoder, unpack_frame
@@ -79,6 +81,19 @@ async def test_followed_events_end_with_their_token(
     assert not tcp.served.edge.event_streams
     if end is not time_is_up:  # by this controller's clock it is not: that ticks with each look at it
         assert (await tcp.ask("GET", "/v1/events", bearer=made["word"])).status == 401
+
+
+async def test_a_program_that_follows_events_is_told_why_they_end(tcp: Remote) -> None:
+    made = await tcp.token(kind="user", role="admin")
+    client = Client(f"https://{tcp.served.address}", authority=tcp.served.edge.authority, token=made["word"])
+    events = await asyncio.to_thread(client.events, since=0)
+    seen = [await asyncio.to_thread(next, events) for _ in range(2)]
+    assert [event["event"] for event in seen] == ["tenant.created", "token.created"]
+    await revoke(tcp, made)
+    with pytest.raises(HawseError) as caught:
+        await asyncio.to_thread(list, events)
+    assert caught.value.kind is Kind.DENIED
+    assert "revoked" in caught.value.message
 
 
 async def test_a_wait_ends_with_its_token_and_others_go_on(tcp: Remote) -> None:
