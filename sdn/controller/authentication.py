@@ -69,8 +69,8 @@ async def _principal(edge: Edge, request: web.Request, access: Access) -> Princi
 def _local(request: web.Request) -> Principal | None:
     """Who is at the other end of the unix socket: found out once for each connection."""
     transport = request.transport
-    if transport is None:  # the client is gone
-        return None
+    if transport is None or transport.get_extra_info("sslcontext") is not None:
+        return None  # the client is gone; or it is TLS, whose transports uvloop lets nobody refer to weakly
     if transport not in _locals:
         peer = transport.get_extra_info("socket")
         is_local = peer is not None and peer.family == socket.AF_UNIX
