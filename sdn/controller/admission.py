@@ -8,14 +8,13 @@ from sdn.controller import plan_join, plan_tokens
 from sdn.controller.keys import TokenRecord
 from sdn.controller.ledger import Ledger
 from sdn.controller.open_requests import OpenRequests
+from sdn.controller.plan_credentials import new_secret
 from sdn.controller.principal import Principal
 from sdn.controller.specs import JoinSpec, TokenSpec
 from sdn.model.errors import HawseError, Kind
 from sdn.model.ids import HostId, Revision, TenantId
 from sdn.model.resources import Host
 from sdn.model.token import ID_BYTES, SECRET_BYTES, Token, TokenKind, parse_token, token_id
-
-HOST_SECRET_BITS = 256
 
 
 class Admission:
@@ -67,7 +66,7 @@ class Admission:
     async def join(self, spec: JoinSpec, fingerprint: str) -> tuple[Host, str, Revision]:
         """A new host, with its secret; the token is used up. Of two with one token, one wins. Raises: as plan_join."""
         token = parse_token(spec.token, TokenKind.JOIN)
-        id_, secret = HostId(self._ids()), f"{self._random_bits(HOST_SECRET_BITS):0{HOST_SECRET_BITS // 4}x}"
+        id_, secret = HostId(self._ids()), new_secret(self._random_bits)
         record = self._ledger.state.tokens.get(token.id)
         actor = plan_tokens.actor_of_token(record) if record is not None else ""
         host, revision = await self._ledger.write(

@@ -25,7 +25,7 @@ from sdn.controller.keys import HostTrust
 from sdn.controller.ledger import Ledger, load_state
 from sdn.controller.options import Options
 from sdn.controller.plan import Plan
-from sdn.controller.plan_credentials import secret_sha256
+from sdn.controller.plan_credentials import new_secret, secret_sha256
 from sdn.controller.plan_release import release_chunk
 from sdn.controller.references import DEFAULT_TENANT
 from sdn.controller.session import HostStream
@@ -41,7 +41,6 @@ from sdn.store.interface import Store
 T = TypeVar("T")
 SELF = "controller"
 """The actor of what the controller does by itself."""
-SECRET_BITS = 256
 
 
 class Core:
@@ -301,7 +300,7 @@ class Core:
 
     async def mint_credential(self, reference: str, actor: str) -> str:
         """A new secret of the host, which voids the one before; only its hash is kept."""
-        secret = f"{self._random_bits(SECRET_BITS):064x}"
+        secret = new_secret(self._random_bits)
         id_ = self.state.resolve_host(reference).id
         await self._write(lambda state: plan_hosts.set_credential(state, state.resolve_host(id_), secret, actor), actor)
         self._cut(id_, _voided())

@@ -25,7 +25,6 @@ from sdn.model.stream import Credentials, Hello
 
 KEEP_S = 10.0
 """For a host to write down what it is given."""
-SECRET_BITS = 256
 
 
 class Trust(NamedTuple):
@@ -104,7 +103,7 @@ class Custody:
         """
         host = self._ledger.state.resolve_host(reference)
         self._stream_of(host)
-        secret = f"{self._random_bits(SECRET_BITS):064x}"
+        secret = plan_credentials.new_secret(self._random_bits)
         await self._ledger.write(
             lambda state: plan_credentials.offer_secret(state, state.resolve_host(host.id), secret, actor), actor
         )

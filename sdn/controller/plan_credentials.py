@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 
@@ -15,10 +16,16 @@ from sdn.model.errors import exhausted
 from sdn.model.ids import HostId
 from sdn.model.resources import Host
 
+SECRET_BITS = 256
 OFFERED_MAX = 8
 """Secrets that a host may have written down and not acknowledged. Each is good until it acknowledges a later one."""
 AUTHORITIES_MAX = 4
 """That a host is remembered to trust; there are never more than two."""
+
+
+def new_secret(random_bits: Callable[[int], int]) -> str:
+    """A host's secret: SECRET_BITS of chance, in hex."""
+    return f"{random_bits(SECRET_BITS):0{SECRET_BITS // 4}x}"
 
 
 def secret_sha256(secret: str) -> bytes:
