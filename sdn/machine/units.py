@@ -52,6 +52,7 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources @mount @swap @reboot @raw-io @module @debug @cpu-emulation @obsolete @clock
 SystemCallErrorNumber=EPERM
 DevicePolicy=closed
+LimitCORE=0
 ReadWritePaths=STATE RUN
 """
 
@@ -72,6 +73,7 @@ SystemCallFilter=@system-service @mount setns unshare
 SystemCallFilter=~@swap @reboot @raw-io @module @debug @cpu-emulation @obsolete @clock
 SystemCallErrorNumber=EPERM
 DevicePolicy=closed
+LimitCORE=0
 """
 
 _RUNTIME = """\
@@ -81,7 +83,6 @@ KillMode=process
 Delegate=yes
 TasksMax=infinity
 LimitNOFILE=1048576
-LimitCORE=0
 """
 
 _HARDENING = {CONTROLLER: _HARDENED, AGENT: _AGENT, RUNTIME: _RUNTIME}

@@ -185,6 +185,21 @@ def test_after_a_reboot_all_comes_back(serving: Machine):
     serving.hawse("rm", "-f", "again")
 
 
+def test_the_first_machine_leaves_and_is_the_first_again(serving: Machine):
+    serving.hawse("network", "create", "stays", "--subnet", "10.6.0.0/24")
+    serving.hawse("run", "-d", "--name", "goes", "--network", "stays", "--stop-signal", "KILL", "host", "sleep", "1000")
+    before = serving.host("m1")["id"]
+    assert "goes" in serving.refused("leave", code=4)
+    serving.hawse("leave", "--force")
+    assert serving.pids() == {}
+    assert not serving.root.agent_file.exists()
+    assert "nothing to leave" in serving.refused("leave", code=3)
+    serving.up()
+    assert serving.host("m1")["id"] != before  # another incarnation
+    assert "stays" in {network["name"] for network in serving.client.items("/v1/networks")}
+    assert [one["container"] for one in serving.client.items("/v1/endpoints")] == []
+
+
 def test_a_port_in_use_is_said_and_nothing_is_half_made(fresh: Machine):
     taken = namespace.socket_in(fresh.here.fd, socket.AF_INET, socket.SOCK_STREAM, 0)
     with contextlib.closing(taken):
