@@ -11,7 +11,7 @@ import contextlib
 import ssl
 import time
 
-from plugin.agent.configuration import Configuration, local_socket
+from plugin.agent.configuration import Configuration, controller_address, local_socket
 from sdn.model.errors import HawseError, Kind, denied, unavailable
 from sdn.model.stream import unpack_frame
 from sdn.service.startup import lean_imports
@@ -129,19 +129,19 @@ class Dialer:
 
 async def _sight(url: str) -> Sighting:
     """What that end shows to anybody: for the sentence that says why it is not trusted."""
-    connector = aiohttp.TCPConnector(ssl=unverified_context(), limit=1)
-    try:
-        async with (
-            asyncio.timeout(CONNECT_S),
-            aiohttp.ClientSession(connector=connector) as session,
-            session.get(url.rstrip("/") + IDENTITY_PATH, allow_redirects=False) as response,
-        ):
-            transport = response.connection.transport if response.connection is not None else None
-            shown = transport.get_extra_info("ssl_object") if transport is not None else None
-            server = shown.getpeercert(binary_form=True) if shown is not None else None
-            return sighting_of(server, await response.content.read(IDENTITY_BYTES_MAX))
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        return Sighting()
+    host, port = controller_address(url)
+    server, reply = None, b""
+    with contextlib.suppress(OSError, TimeoutError):  # what came until then is shown
+        async with asyncio.timeout(CONNECT_S):
+            reader, writer = await asyncio.open_connection(host, port, ssl=unverified_context())
+            try:
+                server = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+                writer.write(f"GET {IDENTITY_PATH} HTTP/1.1\r\nHost: hawse\r\nConnection: close\r\n\r\n".encode())
+                while len(reply) < IDENTITY_BYTES_MAX and (part := await reader.read(IDENTITY_BYTES_MAX)):
+                    reply += part
+            finally:
+                writer.close()
+    return sighting_of(server, reply.partition(b"\r\n\r\n")[2])
 
 
 def _explain(url: str, error: BaseException) -> HawseError | None:

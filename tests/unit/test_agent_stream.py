@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from plugin.agent.core import AgentCore, Identity
 from plugin.agent.journal import Journal
 from plugin.agent.stream import Dialer
 from sdn.controller import throttle
-from sdn.controller.authority import make_authority
+from sdn.controller.authority import SERVER_VALID_S, Authority, make_authority
 from sdn.model.errors import HawseError, Kind
 from sdn.model.ids import HostId
 from sdn.model.resources import Datapath
@@ -26,7 +27,9 @@ from sdn.reconcile.fake import FakeDatapath
 from sdn.store.memory import Disk
 from tests.unit.agent_harness import FACTS, FakeNamespaces, add, until
 from tests.unit.rest_server import Served, running
+from tests.unit.tls_peers import certified, http_reply, identity_reply, peer
 
+SECRET = "s" * 64
 NOBODY = "https://127.0.0.1:1"
 """Port 1 is tcpmux: nothing listens there."""
 
@@ -182,3 +185,40 @@ async def test_a_second_agent_with_the_same_credential_takes_over(served: Served
         assert twin.session.live
         error = await refusal(core)
         assert (error.kind, "started twice" in error.hint) == (Kind.DENIED, True)
+
+
+async def met(url: str, tmp_path: Path, authority: Authority) -> HawseError:
+    """What an agent that trusts that authority says of who is at `url`."""
+    given = Configuration(
+        controllers=(url,),
+        authority=authority.certificate.pem,
+        fingerprint=authority.certificate.fingerprint,
+        host=HostId("0" * 26),
+        secret=SECRET,
+    )
+    with pytest.raises(HawseError) as caught:
+        await Dialer(given)()
+    return caught.value
+
+
+async def test_who_else_may_be_there_is_told_by_name_and_shown_nothing(tmp_path: Path) -> None:
+    ours, others = make_authority(time.time()), make_authority(time.time())
+    our_one, other_one = ours.certificate.fingerprint, others.certificate.fingerprint
+    downgraded = certified(ours, tmp_path)
+    downgraded.maximum_version = ssl.TLSVersion.TLSv1_2
+    theirs = certified(others, tmp_path)
+    late_s = time.time() - SERVER_VALID_S - 60
+    for context, reply, kind, says in (
+        (theirs, identity_reply(others), Kind.DENIED, f"its authority is {other_one}, and {our_one} is trusted"),
+        (theirs, identity_reply(ours), Kind.DENIED, "has not signed, and says it had"),
+        (theirs, http_reply("404 Not Found", b""), Kind.DENIED, "and it names no authority"),
+        (downgraded, b"", Kind.UNAVAILABLE, "does not speak TLS 1.3"),
+        (None, http_reply("400 Bad Request", b""), Kind.UNAVAILABLE, "does not speak TLS 1.3"),
+        (certified(ours, tmp_path, late_s), identity_reply(ours), Kind.DENIED, "no longer valid"),
+        (certified(ours, tmp_path), http_reply("404 Not Found", b""), Kind.UNAVAILABLE, "answered 404 to the stream"),
+    ):
+        with peer(context, reply) as other:
+            error = await met(other.url, tmp_path, ours)
+            assert (error.kind, says in error.message) == (kind, True)
+            shown = [sent for sent in other.received if SECRET.encode() in sent]
+            assert bool(shown) is ("answered 404" in says)  # that one has a certificate of ours
