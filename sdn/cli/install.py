@@ -61,6 +61,8 @@ def _install(args: argparse.Namespace, place: Place, directory: Path) -> list[Pa
             "this machine runs nothing of Hawse yet: there is nothing to install",
             f"first {place.typed('up -d')}, or {place.typed('join -d ADDRESS TOKEN')}",
         )
+    if args.now:
+        units.require_systemd()  # before anything is stopped
     listen = machine.listen or ((choose_listen().text,) if machine.is_first else ())
     written = units.install(place, machine, listen, directory)
     if args.directory is None:

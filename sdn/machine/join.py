@@ -104,7 +104,8 @@ def _become_host(place: Place, joining: Joining, monitor: Monitor, teller: Telle
         credential = client.post("/v1/join", body).body
     except HawseError as error:
         raise _told(error, place) from None
-    write_identity(place.root, credential | joining.vteps)
+    controllers = dict.fromkeys([*credential["controllers"], joining.url])  # where it was found counts, too
+    write_identity(place.root, credential | joining.vteps | {"controllers": list(controllers)})
 
 
 def _told(error: HawseError, place: Place) -> HawseError:

@@ -172,11 +172,22 @@ def remove(directory: Path) -> list[Path]:
     return gone
 
 
+def runs_here() -> bool:
+    """Whether systemd runs this machine (sd_booted(3))."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def require_systemd() -> str:
+    """The path of systemctl. Raises: UNAVAILABLE."""
+    command = shutil.which("systemctl")
+    if command is None or not runs_here():
+        raise unavailable("this machine is not run by systemd", "start it with: hawse up -d")
+    return command
+
+
 def systemctl(*words: str) -> None:
     """Have systemd do it. Raises: UNAVAILABLE, with what it said."""
-    command = shutil.which("systemctl")
-    if command is None:
-        raise unavailable("there is no systemctl: this machine is not run by systemd", "start it with: hawse up -d")
+    command = require_systemd()
     done = subprocess.run(
         [command, *words], capture_output=True, text=True, check=False, timeout=SYSTEMCTL_S, stdin=subprocess.DEVNULL
     )
@@ -203,11 +214,6 @@ def stop_active(place: Place) -> None:
     running = [unit_name(daemon) for daemon in FIRST if running_pid(place.root, daemon) is not None]
     if active(place):
         systemctl("stop", *running)
-
-
-def runs_here() -> bool:
-    """Whether systemd runs this machine (sd_booted(3))."""
-    return Path("/run/systemd/system").is_dir()
 
 
 def reload() -> None:

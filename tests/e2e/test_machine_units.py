@@ -166,6 +166,7 @@ def test_install_writes_tells_systemd_and_takes_away_again(tmp_path: Path):
         assert f"--root {one.directory}" in path.read_text()
         assert "secret" not in path.read_text()
         assert "own directory" in one.refused("install", "--now", "--directory", str(directory), code=2)
+        assert "not run by systemd" in one.refused("install", "--now", code=7)
         assert "removed: " in one.hawse("install", "--remove", "--directory", str(directory))
         assert list(directory.iterdir()) == []
         assert "no units" in one.hawse("install", "--remove", "--directory", str(directory))

@@ -128,6 +128,26 @@ def test_a_daemon_that_dies_is_started_again(serving: Machine):
     assert "the agent was ended by signal 9" in log
 
 
+def test_a_daemon_that_cannot_start_says_why_once_and_is_tried_again(serving: Machine):
+    identity = serving.root.agent_file.read_bytes()
+    log, complaint = serving.root.logs / "machine.log", "the agent cannot start"
+    serving.root.agent_file.write_text("{")
+    try:
+        os.kill(serving.pids()["agent"], signal.SIGKILL)
+        said = "hawse: " + str(serving.root.agent_file)
+        tries = (serving.root.logs / "agent.log").read_text().count(said)
+        eventually(
+            lambda: (serving.root.logs / "agent.log").read_text().count(said), lambda now: now >= tries + 2, "two tries"
+        )
+        eventually(lambda: complaint in log.read_text(), bool, "it is told")
+        assert log.read_text().count(complaint) == 1
+        assert str(serving.root.agent_file) in log.read_text()
+    finally:
+        serving.root.agent_file.write_bytes(identity)
+    eventually(lambda: serving.pids().get("agent"), bool, "it runs again")
+    eventually(lambda: log.read_text().splitlines()[-1], lambda line: "the agent serves again" in line, "it serves")
+
+
 def test_its_monitor_dies_and_the_next_one_finds_all(serving: Machine):
     before = serving.pids()
     kill(before.pop("machine"))

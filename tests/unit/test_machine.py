@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,7 @@ def test_systemd_is_told_what_is_installed(tmp_path: Path, monkeypatch: pytest.M
     tool.write_text(f'#!/bin/sh\necho "$@" >> {log}\n[ "$1" != fail ] || {{ echo it is broken >&2; exit 3; }}\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(units, "runs_here", lambda: True)
     units.systemctl("enable", "--now", "hawse-agent.service")
     assert log.read_text() == "enable --now hawse-agent.service\n"
     with pytest.raises(HawseError, match="it is broken"):
@@ -220,3 +222,12 @@ def test_systemd_is_told_what_is_installed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     with pytest.raises(HawseError, match="not run by systemd"):
         units.systemctl("daemon-reload")
+
+
+def test_a_unit_is_known_by_the_cgroup_of_its_daemon(place: Place, monkeypatch: pytest.MonkeyPatch):
+    assert units.active(place) == ""
+    monkeypatch.setattr(units, "running_pid", lambda root, daemon: os.getpid() if daemon == "agent" else None)
+    assert units.active(place) == ""
+    monkeypatch.setattr(Path, "read_text", lambda path: "1:name=systemd:/\n0::/system.slice/hawse-agent.service\n")
+    assert units.active(place) == "hawse-agent.service"
+    assert start.already_up(place) == "systemd: hawse-agent.service"
