@@ -98,9 +98,15 @@ def _sight(url: str, timeout_s: float) -> tuple[Sighting, HawseError | None]:
     where, host, port = parse_address(url)
     try:
         with contextlib.closing(_connect(where, host, port, unverified_context(), timeout_s)) as connection:
+            deadline = time.monotonic() + timeout_s  # for all of it: who answers is not trusted
+
+            def receive(count: int) -> bytes:
+                connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                return connection.recv(count)
+
             server = connection.getpeercert(binary_form=True)
             connection.sendall(request_bytes("GET", IDENTITY_PATH, {"Accept": "application/json"}, None))
-            reply = ReplyReader(connection.recv)
+            reply = ReplyReader(receive)
             body = b"".join(_at_most(reply, IDENTITY_BYTES_MAX))
     except HawseError as error:
         return Sighting(), error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -19,6 +20,7 @@ from sdn.service.startup import lean_imports
 if TYPE_CHECKING:
     from sdn.controller.listen import Address
     from sdn.controller.options import Options, Pool
+    from sdn.controller.tls import Identity
 
 POOL_LENGTHS = {4: 24, 6: 64}
 """What automatic subnets have, unless the pool itself is smaller."""
@@ -132,7 +134,7 @@ async def _serve(
                 tune_collector()  # what was imported and loaded meanwhile stays, too
                 daemon.log.info("serving", listen=[str(one) for one in bound], revision=core.revision)
                 daemon.ready()
-                announced = _announced(daemon, identity.fingerprint, edge.controllers, bound if discoverable else ())
+                announced = _announced(daemon, identity, edge.controllers, bound if discoverable else ())
                 async with announced, renewing(identity, daemon.log):
                     await daemon.stopping.wait()
                 edge.ready = False
@@ -145,19 +147,32 @@ async def _serve(
 
 @contextlib.asynccontextmanager
 async def _announced(
-    daemon: Daemon, fingerprint: str, urls: Sequence[str], bound: Sequence[Address]
+    daemon: Daemon, identity: Identity, urls: Sequence[str], bound: Sequence[Address]
 ) -> AsyncIterator[None]:
-    """Be found by others on the segments of `bound`, if any; nobody depends on it, so its failure is only told."""
-    async with contextlib.AsyncExitStack() as stack:
-        if bound:
-            from sdn.service.discovery import announcing
+    """While inside, be found by others on the segments of `bound`, if any."""
+    announcing = asyncio.create_task(_announce(daemon, identity, urls, [one.host for one in bound])) if bound else None
+    try:
+        yield
+    finally:
+        if announcing is not None:
+            announcing.cancel()
+            await asyncio.gather(announcing, return_exceptions=True)
 
+
+async def _announce(daemon: Daemon, identity: Identity, urls: Sequence[str], bound: Sequence[str]) -> None:
+    """Under each authority that a token may name; nobody depends on it, so its failure is only told."""
+    from sdn.service.discovery import announcing
+
+    while True:
+        changed = identity.replaced.next
+        async with contextlib.AsyncExitStack() as stack:
             try:
-                await stack.enter_async_context(announcing(fingerprint, urls, [one.host for one in bound]))
+                for authority in identity.authority.trusted:
+                    await stack.enter_async_context(announcing(authority.fingerprint, urls, bound))
                 daemon.log.info("announced by multicast DNS", urls=list(urls))
             except HawseError as error:
                 daemon.log.warning("cannot announce this controller", reason=error.message)
-        yield
+            await changed.wait()
 
 
 def write_client_file(path: Path, url: str) -> None:

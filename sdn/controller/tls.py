@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sdn.controller.authority import Authority, issue, make_authority, succeed
+from sdn.controller.bell import Bell
 from sdn.model.certificate import Certificate, parse_certificates
 from sdn.model.errors import HawseError, Kind, conflict
 from sdn.service.durable import write_durably
@@ -36,6 +37,8 @@ class Identity:
         self._authority = authority
         self._clock = clock
         self._lock = asyncio.Lock()
+        self.replaced = Bell()
+        """Rings when other authorities are to be trusted."""
         self._context = _server_context()
         self.server = self._open_server()
 
@@ -96,8 +99,10 @@ class Identity:
         with _explained(self._path):
             await asyncio.to_thread(self._write, authority)
             self._context.load_cert_chain(self._path)  # not in a thread: the loop may be in a handshake with it
-            self._authority = authority
+            before, self._authority = self._authority, authority
             self.server = parse_certificates(self._path.read_text("ascii"))[0]
+        if authority is not before:
+            self.replaced.ring()
 
     def _write(self, authority: Authority) -> None:
         if authority is not self._authority:
