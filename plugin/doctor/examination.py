@@ -18,13 +18,13 @@ from plugin.doctor import (
     features,
     firewall,
     machine,
+    packet,
     path,
     path_findings,
-    ruleset,
     underlay,
 )
 from plugin.doctor.finding import Finding, unknown
-from plugin.doctor.ruleset import Packet
+from plugin.doctor.packet import Packet
 from plugin.kernel import namespace
 from plugin.kernel.netlink import DumpInterruptedError, NetlinkError
 from sdn.model.address import family_of
@@ -195,17 +195,17 @@ class _Doing:
         for link in links:
             family = family_of(link.vtep)
             others = [target for _, mine, target in pairs if mine == link.vtep]
-            packets += ruleset.tunnels_in(family, link.ifname, link.vtep, others)
-            packets += ruleset.tunnels_out(family, link.ifname, link.vtep, others)
+            packets += packet.tunnels_in(family, link.ifname, link.vtep, others)
+            packets += packet.tunnels_out(family, link.ifname, link.vtep, others)
         for url in self._urls:
             with contextlib.suppress(HawseError):
                 host, port = controller_address(url)
-                packets += [ruleset.controller_out(family_of(one), one, port) for one in resolve_host(host)]
-        packets += [ruleset.controller_in(family, port) for port in self._ports.result() for family in (4, 6)]
+                packets += [packet.controller_out(family_of(one), one, port) for one in resolve_host(host)]
+        packets += [packet.controller_in(family, port) for port in self._ports.result() for family in (4, 6)]
         if not packets:  # no VTEP is known: what would become of a tunnel packet anyway
             for family, any_address in ((4, ""), (6, "")):
-                packets += ruleset.tunnels_in(family, "", any_address, ())
-                packets += ruleset.tunnels_out(family, "", any_address, ())
+                packets += packet.tunnels_in(family, "", any_address, ())
+                packets += packet.tunnels_out(family, "", any_address, ())
         return firewall.judge_firewall(self._firewall.result(), packets, probed=probed)
 
     def of_machine(self) -> list[Finding]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from plugin.doctor import legacy
 from plugin.doctor.finding import Finding, ok, problem, unknown, warning
-from plugin.doctor.ruleset import Drop, Packet, Place, Ruleset
+from plugin.doctor.packet import Packet
+from plugin.doctor.ruleset import Drop, Place, Ruleset
 from plugin.kernel.nftables import run_libnftables
 from sdn.model.errors import HawseError
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from plugin.doctor.firewall import rule_texts
-from plugin.doctor.ruleset import Place, Ruleset, tunnels_in
+from plugin.doctor.packet import tunnels_in
+from plugin.doctor.ruleset import Place, Ruleset
 from plugin.kernel import namespace
 from plugin.kernel.nftables import run_libnftables
 from sdn.model.errors import HawseError

@@ -8,7 +8,8 @@ import pytest
 
 from plugin.doctor.finding import Verdict
 from plugin.doctor.firewall import FirewallFacts, Rules, judge_firewall, legacy_rules, rule_texts
-from plugin.doctor.ruleset import Drop, Place, Ruleset, controller_in, controller_out, tunnels_in, tunnels_out
+from plugin.doctor.packet import controller_in, controller_out, tunnels_in, tunnels_out
+from plugin.doctor.ruleset import Drop, Place, Ruleset
 
 HERE, PEER = "192.0.2.1", "192.0.2.2"
 IN = tunnels_in(4, "eth0", HERE, [PEER])[0]
