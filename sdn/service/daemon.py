@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
 import resource
@@ -28,6 +29,9 @@ __all__ = [
     "running_pid",
     "tune_collector",
 ]
+
+PR_SET_DUMPABLE = 4
+"""prctl(2)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +93,7 @@ def run_daemon(
     root = find_root(options.root)
     root.create()
     raise_descriptor_limit()
+    keep_memory_private()
     ready = Readiness(_checked_ready_fd(options.ready_fd), os.environ.pop("NOTIFY_SOCKET", None))
     pid_file = PidFile(root, name)
     pid_file.take()
@@ -159,6 +164,11 @@ def raise_descriptor_limit() -> None:
     """As many descriptors as may be had: the usual 1024 are 150 tenants on a host, or 1000 hosts on a controller."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def keep_memory_private() -> None:
+    """No core dump, wherever the machine sends them, and no ptrace but by root: keys and credentials are in memory."""
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def tune_collector() -> None:

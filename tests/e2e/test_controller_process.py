@@ -7,6 +7,7 @@ import dataclasses
 import getpass
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -118,6 +119,23 @@ def test_a_life(tmp_path: Path) -> None:
     with pytest.raises(HawseError, match="not running") as caught:
         client.get("/v1/tenants")
     assert caught.value.kind is Kind.UNAVAILABLE
+
+
+def dumps_core(pid: int) -> bool:
+    """Whether a process that is aborted, and may leave a core, leaves one. Its parent may wait for it still."""
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    resource.prlimit(pid, resource.RLIMIT_CORE, unlimited)
+    os.kill(pid, signal.SIGABRT)
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert ended is not None
+    return ended.si_code == os.CLD_DUMPED
+
+
+def test_its_memory_is_in_no_core_dump(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"], cwd=tmp_path) as ordinary:
+        assert dumps_core(ordinary.pid)
+    with controller(tmp_path / "r") as running:
+        assert not dumps_core(running.process.pid)
 
 
 def test_killed_it_goes_on_where_it_was(tmp_path: Path) -> None:
