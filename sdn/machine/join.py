@@ -76,7 +76,10 @@ def join(place: Place, joining: Joining, teller: Teller) -> None:
         )
         write_machine(place.root, machine)
         agent.release()
-        monitor.wait(AGENT, RUNTIME)
+        try:
+            monitor.wait(AGENT, RUNTIME)
+        except HawseError as error:
+            raise _half_way(error, machine, place) from None
         teller.say(f"joined: this machine is host {machine.name} of {machine.url}")
         teller.say(f"  a container in a network:  {place.typed('run --rm -it --network web host')}")
         serve(place, machine, (), monitor, teller)
@@ -106,6 +109,12 @@ def _become_host(place: Place, joining: Joining, monitor: Monitor, teller: Telle
         raise _told(error, place) from None
     controllers = dict.fromkeys([*credential["controllers"], joining.url])  # where it was found counts, too
     write_identity(place.root, credential | joining.vteps | {"controllers": list(controllers)})
+
+
+def _half_way(error: HawseError, machine: Machine, place: Place) -> HawseError:
+    """The token is used, and rightly so: what is left to do is to start what did not."""
+    message = f"this machine has become host {machine.name} of {machine.url}, but does not serve: {error.message}"
+    return HawseError(error.kind, message, hint=f"{error.hint or 'mend that'}; then: {place.typed('up')}")
 
 
 def _told(error: HawseError, place: Place) -> HawseError:
