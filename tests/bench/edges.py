@@ -115,12 +115,14 @@ def reads(janitor: Janitor) -> Iterator[Result]:
 
 
 def attach_over_tls(janitor: Janitor) -> Iterator[Result]:
-    """attach-tls-vs-unix: two hosts of one controller, one as it is, the other by the controller's socket."""
+    """attach-tls-vs-unix: two hosts of one controller, one by TLS, the other by the controller's unix socket."""
     slug = "attach-tls-vs-unix"
     progress(f"{slug} …")
     with ExitStack() as stack:
         one = stack.enter_context(lab(janitor, TOPOLOGY))
-        stack.enter_context(agent_on_unix(janitor, one, "h2"))
+        url = f"unix:{one.directory / 'controller' / 'controller.sock'}"
+        stack.enter_context(agent_again(janitor, one, "h1"))
+        stack.enter_context(agent_again(janitor, one, "h2", url))
         tls = stack.enter_context(attacher(one, "h1", "left"))
         unix = stack.enter_context(attacher(one, "h2", "right"))
         samples = interleave(_one(*tls), _one(*unix), ATTACH_ROUNDS, warmup=5)
@@ -136,12 +138,12 @@ def _one(client: Attacher, sandboxes: Sandboxes) -> Callable[[], float]:
 
 
 @contextmanager
-def agent_on_unix(janitor: Janitor, one: Lab, host: str) -> Iterator[None]:
-    """A host's agent, started again with the controller's unix socket as its only controller."""
+def agent_again(janitor: Janitor, one: Lab, host: str, url: str = "") -> Iterator[None]:
+    """A host's agent, started again: both sides alike, for a lab forks its own. `url`: its only controller from now."""
     root = one.directory / host
     before = int((root / "agent.pid").read_text().split()[0])
     configuration = json.loads((root / "state" / "agent.json").read_text())
-    configuration["controllers"] = [f"unix:{one.directory / 'controller' / 'controller.sock'}"]
+    configuration["controllers"] = [url] if url else configuration["controllers"]
     configuration["vtep4"] = one.rest("host", "inspect", host)["vtep4"]
     end(before)
     (root / "state" / "agent.json").write_text(json.dumps(configuration))
