@@ -58,7 +58,8 @@ def create(args: argparse.Namespace) -> int:
 
 def _created(network: dict[str, Any]) -> str:
     prefixes = ", ".join(subnet["prefix"] for subnet in network["subnets"])
-    return f"{reference(network)}  {prefixes}  VNI {network['vni']}  MTU {network['mtu_bytes']}"
+    vni = f"VNI {network['vni']}  " if network["vni"] else ""  # tenants' users are not told
+    return f"{reference(network)}  {prefixes}  {vni}MTU {network['mtu_bytes']}"
 
 
 def _subnets(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -106,7 +107,7 @@ def ls(args: argparse.Namespace) -> int:
             n.get("tenant_name"),
             n["name"],
             [s["prefix"] for s in n["subnets"]],
-            n["vni"],
+            n["vni"] or "",
             n["mtu_bytes"],
             n.get("labels"),
         )
