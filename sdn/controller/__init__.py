@@ -8,7 +8,12 @@ Vocabulary
     call        one request, checked and decoded, as a handler gets it
     principal   who asks: a user by a token, a host by its secret, or nobody; `access` is what a route asks
     admission   tokens made, shown and ended, and machines that become hosts by them (`admission.Admission`)
+    gate        before the TCP listeners: what a connection may take and cost until it has shown a credential
     stream      a host's conversation: one WebSocket over TLS, bytes to and from a `HostStream`
+
+One stranger's walk: `acceptor` takes the connection, the `gate` waits for a first byte, has the handshake begun when it
+is its turn, and bounds headers, body and time; the `governor` (pure) says who goes when there are too many, the
+`throttle` (pure) how late a refusal is told. With its first good credential the gate is out of the way.
 
 One request's walk: a client connects to the unix socket (0600: its mode is the whole of the authorisation) or over TLS,
 `server` finds the route, `authentication` finds out who asks and whether the route is open to them, `call` checks the
