@@ -43,7 +43,7 @@ class SupervisorError(HawseError):
 
 
 class Launched(NamedTuple):
-    """`netns`: the container's network namespace, the caller's to close; -1 where it was let go at once."""
+    """`netns`: the network namespace of one that waits, the caller's to close, else -1; it has no process then (0)."""
 
     pid: int
     start: int

@@ -222,11 +222,12 @@ class SupervisorClient:
     async def launch(self, plan: LaunchPlan, *, go: bool = False) -> Launched:
         """Launch; without `go` it waits for `go()`, as long as this client lives. Raises: SupervisorError."""
         result, fds = await self._request("launch", plan=plan, go=go)
-        return Launched(result["pid"], result["start"], fds[0] if fds else -1)
+        return Launched(result.get("pid", 0), result.get("start", 0), fds[0] if fds else -1)
 
-    async def go(self, name: str) -> None:
+    async def go(self, name: str) -> Launched:
         """Let it execute its command; returns once it has. Raises: SupervisorError with the launch's stage."""
-        await self._request("go", id=name)
+        result, _ = await self._request("go", id=name)
+        return Launched(result["pid"], result["start"])
 
     async def execute(self, name: str, execution: str, process: ProcessPlan) -> Executed:
         """A further process. Raises: SupervisorError."""
@@ -257,7 +258,7 @@ class SupervisorClient:
         return Followed(*fds)
 
     async def forget(self, name: str) -> None:
-        """Its exit is known here; absent is fine. Raises: SupervisorError (CONFLICT: it lives)."""
+        """Its exit is known here, or it waits and is given up; absent is fine. Raises: SupervisorError (it lives)."""
         await self._request("forget", id=name)
 
     async def list(self) -> list[Listed]:
@@ -271,7 +272,7 @@ class SupervisorClient:
         return dict(result["usage"])
 
     async def status(self) -> dict[str, Any]:
-        """{pid, keeper, descriptors, containers: {state: number}, executions}."""
+        """{pid, keeper, spawners, descriptors, containers: {state: number}, executions}."""
         result, _ = await self._request("status")
         return result
 

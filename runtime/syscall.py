@@ -75,6 +75,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_SET_MODE_FILTER = 1
 _SIGCHLD = 17
+_PROT_READ, _PROT_EXEC = 1, 4
 
 # (clone, pivot_root, capget, capset, keyctl, seccomp, rt_sigaction): the newer calls have one number on every machine.
 _NUMBERS = {"x86_64": (56, 155, 125, 126, 250, 317, 13), "aarch64": (220, 41, 90, 91, 219, 277, 134)}
@@ -147,6 +148,7 @@ _call_umount2 = _integer_function("umount2", _text, _int)
 _call_unshare = _integer_function("unshare", _int)
 _call_setns = _integer_function("setns", _int, _int)
 _call_prctl = _integer_function("prctl", _int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+_call_mprotect = _integer_function("mprotect", _pointer, ctypes.c_size_t, _int)
 _call_fallocate = _integer_function("fallocate", _int, _int, ctypes.c_int64, ctypes.c_int64)
 _call_tee = _function("tee", _int, _int, ctypes.c_size_t, ctypes.c_uint)
 _call_memset = _libc["memset"]
@@ -169,11 +171,26 @@ def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     the interpreter's or libc's fork handlers: for a single-threaded process, whose child goes straight to exec or
     `os._exit`.
     """
+    pid = _call_clone3(_CLONE3, *clone_arguments(flags, cgroup_fd))
+    return (pid, _pidfd.value) if pid else (0, -1)
+
+
+def clone_arguments(flags: int, cgroup_fd: int) -> tuple[int, int]:
+    """(address, size) of what clone3(2) takes: for `clone3`, and for who makes the call by other means."""
     _clone_arguments.exit_signal = 0 if flags & CLONE_PARENT else _SIGCHLD
     _clone_arguments.flags = flags | CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup_fd >= 0 else 0)
     _clone_arguments.cgroup = max(cgroup_fd, 0)
-    pid = _call_clone3(_CLONE3, _clone_pointer, _clone_size)
-    return (pid, _pidfd.value) if pid else (0, -1)
+    return _clone_pointer, _clone_size
+
+
+def cloned_pidfd() -> int:
+    """The descriptor of the process that the last call made."""
+    return int(_pidfd.value)
+
+
+def make_executable(address: int, length: int) -> None:
+    """Of memory that could be written: from now on it can be executed, and not written. Whole pages."""
+    _call_mprotect(address, length, _PROT_READ | _PROT_EXEC)
 
 
 def clone_sibling() -> int:

@@ -1,4 +1,4 @@
-"""One start of one container: written down, cloned and attached side by side, let go; or undone whole."""
+"""One start of one container: written down, its network namespace attached, let go; or undone whole."""
 
 from __future__ import annotations
 
@@ -99,22 +99,23 @@ async def _launch(
     _write_files(around, container, ())
     try:
         launched = await around.supervisor.launch(plan, go=not attachments)
-        interfaces = await _attach(around, container, launched) if attachments else ()
-        return launched.pid, interfaces, began_s
+        if not attachments:
+            return launched.pid, (), began_s
+        interfaces = await _attach(around, container, launched)
+        return await around.supervisor.go(container.id), interfaces, began_s
     except BaseException:
         await _undo(around, container)
         raise
 
 
 async def _attach(around: Surroundings, container: Container, launched: Launched) -> tuple[Interface, ...]:
-    """Wire it while it prepares its mounts; then let it go."""
+    """Wire the namespace that it will be born into."""
     record = container.record
     assert launched.namespace_fd is not None
     container.hold_namespace(launched.namespace_fd)
     requests = requests_of(record.spec, record.id, record.name, interface_names(record.spec))
     interfaces = await attach(around.agent, requests, launched.namespace_fd)
     _write_files(around, container, interfaces)
-    await around.supervisor.go(record.id)
     return interfaces
 
 

@@ -20,7 +20,7 @@ class SupervisorLostError(HawseError):
 
 
 class Launched(NamedTuple):
-    """A container's first process; `namespace_fd`: its network namespace, the caller's to close."""
+    """A container's first process, 0 where it waits; then `namespace_fd` is its network namespace, the caller's."""
 
     pid: int
     namespace_fd: int | None = None
@@ -73,8 +73,8 @@ class Supervisor(Protocol):
     async def launch(self, plan: LaunchPlan, *, go: bool) -> Launched:
         """See the protocol. Raises: HawseError of a start (`launch_error`); nothing is left then."""
 
-    async def go(self, container: str) -> None:
-        """Let it exec. Raises: as launch."""
+    async def go(self, container: str) -> int:
+        """Let it exec; its pid. Raises: as launch."""
 
     async def abandon(self, container: str) -> None:
         """Undo a start, however far it had come: when this returns nothing of it is left. Absent is fine."""

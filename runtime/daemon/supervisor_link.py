@@ -60,13 +60,13 @@ class SupervisorLink:
             launched = await self._client.launch(plan, go=go)
         return Launched(launched.pid, None if launched.netns < 0 else launched.netns)
 
-    async def go(self, container: str) -> None:
+    async def go(self, container: str) -> int:
         """See `Supervisor`."""
         with _explained():
-            await self._client.go(container)
+            return (await self._client.go(container)).pid
 
     async def abandon(self, container: str) -> None:
-        """See `Supervisor`. Of one that waits to be let go there is no event: it is looked at until it is gone."""
+        """See `Supervisor`. Of one that never ran there is no event: it is looked at until it is gone."""
         try:
             async with asyncio.timeout(ABANDON_S):
                 while await self._still_there(container):  # noqa: ASYNC110 nobody tells
@@ -78,7 +78,7 @@ class SupervisorLink:
         found = [one for one in await self._client.list() if one.id == container]
         if not found:
             return False
-        if found[0].state != "exited":
+        if found[0].state != "exited" and found[0].pid:
             await self._kill(container, found[0].pid)
         with contextlib.suppress(SupervisorError):  # not ended yet
             await self._client.forget(container)

@@ -39,14 +39,15 @@ class Tasks:
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """In a task of its own."""
-        task = asyncio.get_running_loop().create_task(self._guard(work))
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception as error:  # noqa: BLE001 one container's trouble must not end the others' daemon, nor hide
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """One container's trouble must not end the others' daemon, nor hide."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
             self._log.error("internal error", reason=one_line(error))
 
     async def end(self) -> None:

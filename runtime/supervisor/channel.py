@@ -1,8 +1,9 @@
 """What a container's process and the supervisor tell each other until it executes its command.
 
 A pair of SOCK_SEQPACKET sockets; the process has its end at descriptor 3, close-on-exec: the end of file *is* the news
-that execve succeeded. To the process: `GO`. From it: `READY`, with a terminal's master (SCM_RIGHTS), of one that has a
-terminal; `SIBLING` and a pid, with a master if there is one; `ERROR` and a `LaunchError`.
+that execve succeeded. Nothing is said to the process, but if the other end is closed, then nobody wants it any more.
+It says: `READY`, with a terminal's master (SCM_RIGHTS), where it has a terminal; `SIBLING` and a pid, with a master if
+there is one; `ERROR` and a `LaunchError`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from runtime.supervisor import failure
 from runtime.supervisor.failure import LaunchError
 
 CHILD_FD = 3
-GO = b"g"
 READY = b"r"
 SIBLING = b"p"
 ERROR = b"e"
@@ -27,24 +27,26 @@ _MESSAGE_BYTES_MAX = 8192
 _TIMEOUT = struct.pack("<qq", TIMEOUT_S, 0)
 
 
+class SilenceError(LaunchError):
+    """It did not say anything in time."""
+
+
 def pair() -> tuple[_socket.socket, _socket.socket]:
     """(the supervisor's, the process's)."""
     kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, kind)
     ours.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _TIMEOUT)
+    theirs.setblocking(False)
     return ours, theirs
 
 
 def receive(ours: _socket.socket) -> tuple[bytes, int]:
     """A message, b"" at the end of file, and a descriptor or -1. Raises LaunchError, its own and the process's."""
     try:
-        try:
-            message, ancillary, _, _ = ours.recvmsg(_MESSAGE_BYTES_MAX, 64, _socket.MSG_CMSG_CLOEXEC)
-        except ConnectionResetError:
-            # It ended without reading GO, which the kernel tells once, and before the last words that it left.
-            message, ancillary, _, _ = ours.recvmsg(_MESSAGE_BYTES_MAX, 64, _socket.MSG_CMSG_CLOEXEC)
+        message, ancillary, _, _ = ours.recvmsg(_MESSAGE_BYTES_MAX, 64, _socket.MSG_CMSG_CLOEXEC)
     except OSError as error:
-        raise failure.failed("prepare", f"the process did not answer within {TIMEOUT_S} s", error) from error
+        text = f"the process did not answer within {TIMEOUT_S} s: {error.strerror}"
+        raise SilenceError("prepare", error.errno or 0, text) from error
     if message[:1] == ERROR:
         raise failure.decode(message[1:])
     fd = struct.unpack_from("<i", ancillary[0][2])[0] if ancillary else -1
@@ -61,10 +63,13 @@ def tell(message: bytes, fd: int = -1) -> None:
     theirs.detach()
 
 
-def wait_for_go() -> None:
-    """In the process. Exits where the supervisor is gone."""
-    if os.read(CHILD_FD, 1) != GO:
-        os._exit(127)
+def check_wanted() -> None:
+    """In the process. Raises: LaunchError where the supervisor is gone: nobody would know of what it executes."""
+    try:
+        os.read(CHILD_FD, 1)
+    except BlockingIOError:
+        return
+    raise LaunchError("prepare", 0, "the supervisor is gone")
 
 
 def report(error: BaseException) -> None:

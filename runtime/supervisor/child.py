@@ -1,8 +1,8 @@
-"""A container's first process, from clone3 to execve: a copy of the spawner that turns into the container.
+"""A container's first process, from clone3 to execve.
 
-In its namespaces already, it prepares everything, waits for GO while the network is attached, and then gives up its
-rights: identity, capabilities, no_new_privs, seccomp (as late as can be), execve. `entry` does the same for a process
-that joins a running container; what both need is here.
+In its namespaces already, it prepares everything, and then gives up its rights: identity, capabilities, no_new_privs,
+seccomp (as late as can be), execve. Its memory is the spawner's, or a copy of it: see there. `entry` does the same for
+a process that joins a running container; what both need is here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from runtime.supervisor import channel, command, identity, init, memory_killer, 
 from runtime.supervisor.failure import clone_failed, failed
 from runtime.syscall import (
     CLONE_NEWCGROUP,
+    CLONE_NEWNET,
     PR_SET_DUMPABLE,
     PR_SET_NO_NEW_PRIVS,
     clone_child,
@@ -22,6 +23,7 @@ from runtime.syscall import (
     join_new_session_keyring,
     prctl,
     seccomp,
+    setns,
     unshare,
 )
 
@@ -37,10 +39,11 @@ class Inheritance:
     """What a process gets by the clone. `stdio`: three descriptors, -1 is /dev/null.
 
     `procs_fds`: `cgroup.procs` files that it has to write itself into. `filter_bytes`: of seccomp, b"" is none.
-    `template`: see `stage`.
+    `template`: see `stage`. `v2_fd`: its cgroup's directory, -1: none; `network_fd`: its network namespace, -1: the one
+    that it is born in.
     """
 
-    __slots__ = ("channel_fd", "filter_bytes", "procs_fds", "stdio", "template")
+    __slots__ = ("channel_fd", "filter_bytes", "network_fd", "procs_fds", "stdio", "template", "v2_fd")
 
     def __init__(
         self,
@@ -55,43 +58,74 @@ class Inheritance:
         self.procs_fds = procs_fds
         self.filter_bytes = filter_bytes
         self.template = template
+        self.v2_fd = self.network_fd = -1
 
 
-def run(plan: LaunchPlan, inheritance: Inheritance, *, cgroup_view: bool) -> NoReturn:
-    """Be the container's first process. Never returns: what fails is told through the channel."""
-    try:
-        _run(plan, inheritance, cgroup_view)
-    except BaseException as error:  # noqa: BLE001 - this is the whole life of a process: nothing may get out of it
+class First:
+    """A container's first process: `prepare` and `refuse` of one that borrows memory (`vfork.Job`), `run` of a fork."""
+
+    __slots__ = ("_inheritance", "_path", "_plan")
+
+    def __init__(self, plan: LaunchPlan, inheritance: Inheritance) -> None:
+        self._plan = plan
+        self._inheritance = inheritance
+        self._path = ""
+
+    def prepare(self) -> tuple[str, list[str], dict[str, str]]:
+        """All but execve: file, arguments, environment. Raises: LaunchError."""
+        process = self._plan["process"]
+        path, values = self._give_up()
+        become(process, self._inheritance.filter_bytes)
+        self._path = path
+        return path, process["argv"], values
+
+    def refuse(self, error: BaseException) -> None:
+        """What failed is told through the channel."""
+        if self._path and isinstance(error, (OSError, ValueError)):
+            error = command.explained(self._path, error)
         channel.report(error)
-    finally:
-        os._exit(127)
 
-
-def _run(plan: LaunchPlan, inheritance: Inheritance, cgroup_view: bool) -> None:
-    process = plan["process"]
-    prctl(PR_SET_DUMPABLE, 0)
-    enter_cgroups(inheritance.procs_fds)
-    unshare(CLONE_NEWCGROUP)  # after entering: its root is where this process is
-    take_descriptors(inheritance)
-    memory_killer.go_first()
-    mounts.build(plan, inheritance.template, cgroup_view)
-    _socket.sethostname(plan["hostname"])
-    who, path, values, master = prepare_process(process, console=True)
-    if plan["root"]["read_only"]:
-        mounts.seal()
-    if master >= 0:
-        channel.tell(channel.READY, master)
-        os.close(master)
-    channel.wait_for_go()
-    give_up_rights(process, who, inheritance.filter_bytes)
-    if plan["init"]:
+    def run(self) -> NoReturn:
+        """Be it. Never returns."""
+        plan = self._plan
         try:
-            child = clone_child()
-        except OSError as error:
-            raise clone_failed(error) from error
-        if child:
-            init.stand(child)
-    execute(process, path, values, inheritance.filter_bytes)
+            path, values = self._give_up()
+            if plan["init"]:
+                try:
+                    other = clone_child()
+                except OSError as error:
+                    raise clone_failed(error) from error
+                if other:
+                    init.stand(other)
+            become(plan["process"], self._inheritance.filter_bytes)
+            command.execute(path, plan["process"]["argv"], values)
+        except BaseException as error:  # noqa: BLE001 - the whole life of a process: nothing may get out of it
+            channel.report(error)
+        finally:
+            os._exit(127)
+
+    def _give_up(self) -> tuple[str, dict[str, str]]:
+        """Build everything, then give up all rights: the command's file and environment."""
+        plan, inheritance = self._plan, self._inheritance
+        process = plan["process"]
+        prctl(PR_SET_DUMPABLE, 0)
+        enter_cgroups(inheritance.procs_fds)
+        unshare(CLONE_NEWCGROUP)  # after entering: its root is where this process is
+        if inheritance.network_fd >= 0:
+            setns(inheritance.network_fd, CLONE_NEWNET)
+        take_descriptors(inheritance)
+        memory_killer.go_first()
+        mounts.build(plan, inheritance.template, inheritance.v2_fd >= 0)
+        _socket.sethostname(plan["hostname"])
+        who, path, values, master = prepare_process(process, console=True)
+        if plan["root"]["read_only"]:
+            mounts.seal()
+        if master >= 0:
+            channel.tell(channel.READY, master)
+            os.close(master)
+        channel.check_wanted()
+        give_up_rights(process, who, inheritance.filter_bytes)
+        return path, values
 
 
 def enter_cgroups(procs_fds: tuple[int, ...]) -> None:
@@ -150,15 +184,14 @@ def give_up_rights(process: ProcessPlan, who: Identity, filter_bytes: bytes) -> 
     prctl(PR_SET_DUMPABLE, 0)  # becoming another user has set it anew
 
 
-def execute(process: ProcessPlan, path: str, values: dict[str, str], filter_bytes: bytes) -> NoReturn:
-    """The last steps, in the very process that becomes the command."""
+def become(process: ProcessPlan, filter_bytes: bytes) -> None:
+    """The last steps before execve, in the very process that makes it."""
     os.setsid()
     if process["tty"] is not None:
         terminal.become_controlling()
-    signals.reset()
+    signals.unblock()
     if process["no_new_privileges"]:
         _load(filter_bytes)
-    command.execute(path, process["argv"], values)
 
 
 def _load(filter_bytes: bytes) -> None:

@@ -86,13 +86,14 @@ def execute(path: str, argv: list[str], values: dict[str, str]) -> NoReturn:
     """Raises LaunchError, or never returns."""
     try:
         os.execve(path, argv, values)  # noqa: S606 - the container's command is what is wanted, and no shell
-    except OSError as error:
-        raise _explained(path, error) from error
-    except ValueError as error:
-        raise LaunchError("command-not-executable", errno.EINVAL, f"the command {path!r}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise explained(path, error) from error
 
 
-def _explained(path: str, error: OSError) -> LaunchError:
+def explained(path: str, error: OSError | ValueError) -> LaunchError:
+    """Why it could not be executed, of what execve said; ValueError: there is a zero byte in it."""
+    if isinstance(error, ValueError):
+        return LaunchError("command-not-executable", errno.EINVAL, f"the command {path!r}: {error}")
     number = error.errno or 0
     if number == errno.ENOENT and os.path.lexists(path):
         text = f"{path} is there, but the interpreter that it names (#! line or dynamic loader) is not"

@@ -2,6 +2,7 @@
 
 waiting ──go──▶ starting ──execve──▶ running ◀──▶ frozen ──▶ exited ──forget──▶ (gone)
    └───────────────┴── failed: nothing is left of it
+Who waits has no process, but a network namespace.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from runtime.plan import ExitRecord
     from runtime.supervisor import journal
     from runtime.supervisor.containers import Containers
-    from runtime.supervisor.failure import LaunchError
-    from runtime.supervisor.launch import Launched
+    from runtime.supervisor.launching import Launch
     from runtime.supervisor.server import Answer, Connection
 
 WAITING, STARTING, RUNNING, FROZEN, EXITED = "waiting", "starting", "running", "frozen", "exited"
@@ -33,7 +33,7 @@ class Container:
     """One. Descriptors are -1 where there is none."""
 
     __slots__ = (
-        "answer", "cgroup", "directory", "err", "exit", "failure", "home", "id", "input", "launched", "log",
+        "answer", "cgroup", "directory", "err", "exit", "home", "id", "input", "launch", "log",
         "out", "owner", "pid", "pidfd", "run", "start", "state", "terminal", "tries", "tty",
     )  # fmt: skip
 
@@ -52,15 +52,22 @@ class Container:
         self.exit: ExitRecord | None = None
         self.tries = 0
         # while it is launched
-        self.launched: Launched | None = None
+        self.launch: Launch | None = None
         self.owner: Connection | None = None
         self.answer: Answer | None = None
-        self.failure: LaunchError | None = None
 
     @property
     def gate_fd(self) -> int:
         """Where news of its launch come from."""
-        return self.launched.gate.fileno() if self.launched is not None and self.launched.gate is not None else -1
+        return self.launch.gate.fileno() if self.launch is not None and self.launch.gate is not None else -1
+
+    def answered(self, answer: bytes, fd: int) -> None:
+        """A spawner's word."""
+        self.home.answered(self, answer, fd)
+
+    def lost(self, *, late: bool) -> None:
+        """A spawner ended instead."""
+        self.home.lost(self, late=late)
 
     def watch(self) -> None:
         """Its process, output and followers are from now on the loop's."""
@@ -161,11 +168,8 @@ class Container:
 
     def close_launch(self) -> None:
         """What only the launch needed."""
-        if self.launched is not None:
+        if self.launch is not None:
             self.home.loop.unwatch(self.gate_fd)
-            if self.launched.gate is not None:
-                self.launched.gate.close()
-            if self.launched.netns_fd >= 0:
-                os.close(self.launched.netns_fd)
-            self.launched = None
+            self.launch.close()
+            self.launch = None
         self.owner = self.answer = None

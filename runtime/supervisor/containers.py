@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from runtime.cgroup import Hierarchies
 from runtime.supervisor import ending, launching
-from runtime.supervisor.container import EXITED, FROZEN, RUNNING, Container
+from runtime.supervisor.container import EXITED, FROZEN, RUNNING, WAITING, Container
 from runtime.supervisor.executions import Execution
 from runtime.supervisor.failure import LaunchError
 from runtime.supervisor.held import Link
 from runtime.supervisor.loop import Loop
+from runtime.supervisor.spawners import Spawners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,18 @@ if TYPE_CHECKING:
 class Containers:
     """By id, and what they share. `tell`: an event, to all that subscribed; `codes`: of the keeper's children."""
 
-    __slots__ = ("by_id", "codes", "entries", "executions", "hierarchies", "link", "loop", "on_idle", "tell")
+    __slots__ = (
+        "by_id",
+        "codes",
+        "entries",
+        "executions",
+        "hierarchies",
+        "link",
+        "loop",
+        "on_idle",
+        "spawners",
+        "tell",
+    )
 
     def __init__(
         self, loop: Loop, link: Link, entries: str, tell: Callable[[dict[str, Any]], None], codes: dict[int, int]
@@ -32,6 +44,7 @@ class Containers:
         self.tell = tell
         self.codes = codes
         self.hierarchies = Hierarchies.detect()
+        self.spawners = Spawners(loop)
         self.by_id: dict[str, Container] = {}
         self.executions: dict[str, Execution] = {}
         self.on_idle: Callable[[], None] | None = None
@@ -56,8 +69,23 @@ class Containers:
 
     @property
     def living(self) -> list[Container]:
-        """Those with a process."""
-        return [each for each in self.by_id.values() if each.exit is None and each.failure is None]
+        """Those that have not ended."""
+        return [each for each in self.by_id.values() if each.exit is None]
+
+    def children(self) -> set[int]:
+        """The processes that are known here."""
+        pids = {container.pid for container in self.by_id.values()}
+        pids.update(execution.pid for execution in self.executions.values())
+        pids.update(self.spawners.pids)
+        return pids
+
+    def answered(self, container: Container, answer: bytes, fd: int) -> None:
+        """A spawner's word on its launch."""
+        launching.answered(container, answer, fd)
+
+    def lost(self, container: Container, *, late: bool) -> None:
+        """A spawner ended amid its launch."""
+        launching.lost(container, late=late)
 
     def progress(self, container: Container) -> None:
         """News of its launch."""
@@ -88,22 +116,18 @@ class Containers:
     def abandon(self, owner: Connection) -> None:
         """A client went: what it had launched and not let go yet goes too."""
         for container in [container for container in self.by_id.values() if container.owner is owner]:
-            if container.failure is not None:
-                del self.by_id[container.id]
-            elif container.answer is None:
-                container.owner = None
-                ending.discard(container, LaunchError("prepare", 0, "its client went"))
+            ending.discard(container, LaunchError("prepare", 0, "its client went"))
 
     def forget(self, name: str) -> None:
-        """Its exit is acknowledged; absent is fine. Raises: LaunchError (it lives)."""
+        """Its exit is acknowledged, or one that waits is given up; absent is fine. Raises: LaunchError (it lives)."""
         container = self.by_id.get(name)
         if container is None:
             return
-        if container.state != EXITED:
-            if container.failure is None:
-                raise LaunchError("state", 0, f"the container {name} is {container.state}: it cannot be forgotten")
-            del self.by_id[name]  # a launch that failed while it waited
+        if container.state == WAITING:
+            ending.discard(container, LaunchError("prepare", 0, "it was given up"))
             return
+        if container.state != EXITED:
+            raise LaunchError("state", 0, f"the container {name} is {container.state}: it cannot be forgotten")
         ending.remove_cgroup(container)
         ending.remove_entry(self.entry_path(name))
         self.link.drop(name)

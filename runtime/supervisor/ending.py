@@ -11,7 +11,7 @@ import time
 
 from runtime.cgroup import Cgroup, CgroupError
 from runtime.supervisor import exits, journal
-from runtime.supervisor.container import EXITED, STARTING, WAITING, Container
+from runtime.supervisor.container import EXITED, Container
 from runtime.supervisor.failure import LaunchError
 from runtime.supervisor.own_log import say
 
@@ -28,18 +28,13 @@ CODE_PAUSE_S = 0.02
 def ended(container: Container) -> None:
     """Its first process ended, it seems, and with it all of its pid namespace."""
     home = container.home
-    if container.state in (WAITING, STARTING):
-        home.progress(container)
-    if container.failure is not None or container.exit is not None:
+    if container.exit is not None:
         return
     try:
         code = exits.wait(container.pidfd, reap=False)
     except ChildProcessError:
         code = _foreign_code(container)
     if code is None:
-        return
-    if container.state in (WAITING, STARTING):
-        discard(container, LaunchError("prepare", 0, f"the process ended with {code} before it executed its command"))
         return
     container.drain()
     record(container, code, time.time_ns())
@@ -112,17 +107,14 @@ def exited_event(container: Container) -> dict[str, Any]:
 
 
 def discard(container: Container, failure: LaunchError) -> None:
-    """One that never ran: nothing is left, but, while nobody has let it go, the reason."""
-    home, answer, owner = container.home, container.answer, container.owner
-    container.failure = failure
-    exits.send(container.pidfd, KILL)
-    os.waitid(os.P_PIDFD, container.pidfd, os.WEXITED)  # it is our child: what was launched by another is not discarded
+    """One that never ran: nothing is left of it."""
+    home, answer = container.home, container.answer
+    if container.pidfd >= 0:
+        exits.send(container.pidfd, KILL)
+        os.waitid(os.P_PIDFD, container.pidfd, os.WEXITED)  # our child: what was launched by another is not discarded
     container.close()
     remove_cgroup(container)
     remove_entry(home.entry_path(container.id))
-    if answer is None and owner is not None:
-        container.owner = owner
-        return
     home.by_id.pop(container.id, None)
     if answer is not None:
         answer.error(failure)

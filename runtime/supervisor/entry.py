@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
-from runtime.supervisor import channel, child, memory_killer
+from runtime.supervisor import channel, child, command, memory_killer, signals
 from runtime.supervisor.failure import LaunchError, clone_failed, failed
 from runtime.syscall import (
     CLONE_NEWCGROUP,
@@ -70,6 +70,8 @@ def _run(pidfd: int, process: ProcessPlan, inheritance: Inheritance) -> None:
     if sibling == 0:
         if master >= 0:
             os.close(master)
-        child.execute(process, path, values, inheritance.filter_bytes)
+        signals.default()
+        child.become(process, inheritance.filter_bytes)
+        command.execute(path, process["argv"], values)
     channel.tell(channel.SIBLING + str(sibling).encode(), master)
     os._exit(0)

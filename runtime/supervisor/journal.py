@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from runtime.plan import ExitRecord
 
 
+RUNS = "runs"
+
+
 class Entry:
     """What is in one entry. `started`: whether it ever ran; `pid` 0: it never came to be."""
 
@@ -68,7 +71,7 @@ def _take_line(entry: Entry, line: str) -> None:
     word, _, rest = line.partition(" ")
     if word == "pid":
         entry.pid, entry.start, entry.out, entry.err = map(int, rest.split())
-    elif word == "runs":
+    elif word == RUNS:
         entry.started = True
     elif word in ("frozen", "thawed"):
         entry.frozen = word == "frozen"

@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 
-from runtime.supervisor import ending, keeper, memory_killer, rehearsal, stage
+from runtime.supervisor import ending, keeper, memory_killer, stage
 from runtime.supervisor.held import Held
 from runtime.supervisor.own_log import say
 from runtime.supervisor.supervise import Places
@@ -32,7 +32,6 @@ def main(arguments: list[str]) -> NoReturn:
     try:
         os.makedirs(f"{run}/containers", mode=0o700, exist_ok=True)
         stage.enter(f"{run}/stage")
-        rehearsal.rehearse(stage.directory)
         _raise_descriptor_limit()
         memory_killer.go_last()
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:

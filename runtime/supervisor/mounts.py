@@ -127,7 +127,7 @@ def _mount_kernel(template: str, *, tty: bool, cgroup_view: bool) -> None:
         else:
             mount(f"{template}/next/dev", "dev", "", MS_MOVE)
         what = "/sys"
-        mount(f"{template}/next/sys", "sys", "", MS_MOVE)
+        mount("sysfs", "sys", "sysfs", _INERT | MS_RDONLY)
     except OSError as error:
         raise failed("mount", f"mounting {what} failed", error) from error
     if cgroup_view:

@@ -7,9 +7,8 @@ import sys
 
 from runtime.cgroup import CgroupError
 from runtime.supervisor import ending, executions, exits, journal, launching
-from runtime.supervisor.container import EXITED, FROZEN, RUNNING
+from runtime.supervisor.container import EXITED, FROZEN, RUNNING, WAITING
 from runtime.supervisor.failure import LaunchError
-from runtime.supervisor.spawner import spawner
 from sdn.model.version import VERSION
 
 TYPE_CHECKING = False
@@ -153,10 +152,17 @@ def _status(supervisor: Supervisor, _request: dict[str, Any], answer: Answer) ->
     states: dict[str, int] = {}
     for container in supervisor.containers.by_id.values():
         states[container.state] = states.get(container.state, 0) + 1
-    facts = {"version": VERSION, "pid": os.getpid(), "keeper": supervisor.keeper, "spawner": spawner.pid}
+    facts = {"version": VERSION, "pid": os.getpid(), "keeper": supervisor.keeper}
+    spawners = supervisor.containers.spawners.pids
     descriptors = len(os.listdir("/proc/self/fd")) - 1
     answer.result(
-        {**facts, "descriptors": descriptors, "containers": states, "executions": len(supervisor.containers.executions)}
+        {
+            **facts,
+            "spawners": spawners,
+            "descriptors": descriptors,
+            "containers": states,
+            "executions": len(supervisor.containers.executions),
+        }
     )
 
 
@@ -206,7 +212,10 @@ def _end(supervisor: Supervisor, request: dict[str, Any], answer: Answer) -> Non
                 container.cgroup.kill()
             except (CgroupError, OSError) as error:
                 raise LaunchError("cgroup", error.errno or 0, str(error)) from None
-        exits.send(container.pidfd, ending.KILL)
+        if container.state == WAITING:
+            supervisor.containers.forget(container.id)
+        elif container.pidfd >= 0:
+            exits.send(container.pidfd, ending.KILL)
     supervisor.end(answer)
 
 

@@ -1,7 +1,7 @@
 """Signals by the interpreter's own half of `signal`: the other half makes an enumeration of every number it returns.
 
 A process between clone3 and execve is a copy of the supervisor, with its handlers: signals are blocked from before the
-clone (`block`) until its dispositions are the default ones (`reset`).
+clone (`block`) until its dispositions are the default ones (`default`) and it is about to execute (`unblock`).
 """
 
 from __future__ import annotations
@@ -32,13 +32,17 @@ def restore(mask: Iterable[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def reset() -> None:
-    """The dispositions and the mask that a program expects: the interpreter, for one, ignores SIGPIPE."""
+def default() -> None:
+    """The dispositions that a program expects: the interpreter, for one, ignores SIGPIPE."""
     for number in _ALL:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
     for number in _OF_LIBC:
         default_signal(number)
+
+
+def unblock() -> None:
+    """The mask that a program expects."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

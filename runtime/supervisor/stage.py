@@ -7,7 +7,7 @@
   (`/proc/self/exe`, `#!/proc/self/exe`: the class of CVE-2019-5736) cannot open it for writing.
 * One read-only tmpfs holds `dev` and `terminal` (the same with a `console` to be mounted over), which containers get by
   a bind mount, `empty`, which masks directories, `root`, where each container mounts its root, and `next`, where the
-  next one's /dev and /sys wait (`surroundings`).
+  next one's /dev waits (`surroundings`).
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _make_template(directory: str) -> None:
     os.makedirs(directory, mode=0o700, exist_ok=True)
     mount("tmpfs", directory, "tmpfs", _FLAGS, "mode=0755,size=64k")
     umask = os.umask(0)
-    for name in ("empty", "root", "dev", "terminal", "next", "next/dev", "next/sys"):
+    for name in ("empty", "root", "dev", "terminal", "next", "next/dev"):
         os.mkdir(f"{directory}/{name}", 0o755)
     for name in ("dev", "terminal"):
         _make_devices(f"{directory}/{name}")

@@ -12,7 +12,6 @@ from runtime.supervisor.held import PACKET_BYTES_MAX, Held, Link
 from runtime.supervisor.loop import Loop
 from runtime.supervisor.own_log import say
 from runtime.supervisor.server import Answer, Server
-from runtime.supervisor.spawner import spawner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,12 +146,12 @@ def supervise(places: Places, held: Held, link: Link) -> int:
     """Be the supervisor. Returns: how it ended. After `ORPHANED` `held` has what a keeper needs, the rest is closed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the keeper decides
     supervisor = Supervisor(places, held, link)
-    spawner.start()  # now: who ended while nobody supervised has been seen to first
+    supervisor.containers.spawners.start()  # now: who ended while nobody supervised has been seen to first
     say(f"supervises {len(supervisor.containers.living)} containers in {places.run}")
     code = supervisor.run()
     if code != ORPHANED:
-        spawner.stop()
+        supervisor.containers.spawners.stop()
     if code == ORPHANED:
-        spawner.leave()
+        supervisor.containers.spawners.leave()
         supervisor.hand_over(held)
     return code

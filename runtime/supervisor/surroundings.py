@@ -1,7 +1,7 @@
 """What a container is born into, made before anybody asks for it: see `spawner`, whose process this is.
 
-Its network namespace, with `lo` up, its IPC namespace, and what is mounted by them: `next/dev` with its own devpts, shm
-and mqueue, and `next/sys`, which the container moves to their places in its copy of the mount namespace.
+Its network namespace, with `lo` up, its IPC namespace, and `next/dev` with its own devpts, shm and mqueue, which the
+container moves to its place in its copy of the mount namespace.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from runtime.syscall import (
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
-    MS_RDONLY,
     mount,
     umount2,
     unshare,
@@ -37,26 +36,29 @@ def enter() -> None:
     unshare(CLONE_NEWNS)
 
 
-def prepare(template: str) -> None:
-    """Make new ones, and stand in them. Raises: OSError."""
-    unshare(CLONE_NEWNET | CLONE_NEWIPC)
-    _open_network()
+def prepare(template: str, *, network: bool) -> None:
+    """Make what the last container has taken, and stand in it; `network`: that namespace too. Raises: OSError."""
+    if network:
+        make_network()
+    unshare(CLONE_NEWIPC)
     dev = f"{template}/next/dev"
     mount(f"{template}/dev", dev, "", MS_BIND)
     mount("devpts", f"{dev}/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
     mount("shm", f"{dev}/shm", "tmpfs", _INERT, "mode=1777,size=64m")
     mount("mqueue", f"{dev}/mqueue", "mqueue", _INERT)
-    mount("sysfs", f"{template}/next/sys", "sysfs", _INERT | MS_RDONLY)
 
 
 def leave(template: str) -> None:
     """Let go of the mounts: somebody was born into them."""
     umount2(f"{template}/next/dev", MNT_DETACH)
-    umount2(f"{template}/next/sys", MNT_DETACH)
 
 
-def _open_network() -> None:
-    """The loopback up; ping and low ports without rights: nobody gains any by a file, as `ping` does elsewhere."""
+def make_network() -> None:
+    """A network namespace to stand in: the loopback up; ping and low ports without rights. Raises: OSError.
+
+    Nobody gains any by a file, as `ping` does elsewhere.
+    """
+    unshare(CLONE_NEWNET)
     for name, value in _NETWORK_SETTINGS:
         try:
             fd = os.open(f"/proc/sys/net/ipv4/{name}", os.O_WRONLY | os.O_CLOEXEC)

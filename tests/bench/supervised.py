@@ -74,9 +74,9 @@ class Launcher:
         return (told - start) / 1e6
 
     def pids(self) -> list[int]:
-        """Of the supervisor, the keeper and the spawner."""
+        """Of the supervisor, the keeper and the spawners."""
         status, _ = self._connection.request("status")
-        return [status["pid"], status["keeper"], status["spawner"]]
+        return [status["pid"], status["keeper"], *status["spawners"]]
 
     def close(self) -> None:
         """End the connection."""

@@ -11,9 +11,10 @@ import select
 import sys
 from typing import Any
 
-from runtime.supervisor import launch, memory_killer, signals, stage
-from runtime.supervisor.launch import Launched, LaunchError
-from runtime.supervisor.spawner import spawner
+from runtime.supervisor import channel, child, launch, memory_killer, signals, stage
+from runtime.supervisor.failure import LaunchError, decode
+from runtime.supervisor.launch import Launched
+from runtime.supervisor.spawner import Order, Spawner, launch_order, network_order
 
 
 class Streams:
@@ -83,34 +84,52 @@ class Server:
     def __init__(self) -> None:
         self.held: dict[int, tuple[Launched, Streams]] = {}
         self.number = 0
+        self.spawner = Spawner()
 
     def serve(self, request: dict[str, Any]) -> dict[str, Any]:
         return getattr(self, f"do_{request['do']}")(request)  # type: ignore[no-any-return]
 
     def do_launch(self, request: dict[str, Any]) -> dict[str, Any]:
-        streams, cgroup = Streams(request["plan"]["process"]), Cgroup(request)
+        """By the spawner, in a network namespace that it gave away before."""
+        plan = request["plan"]
+        filter_bytes = launch.filter_of(plan["process"]["seccomp"])
+        streams, cgroup = Streams(plan["process"]), Cgroup(request)
+        ours, theirs = channel.pair()
+        _, network = self.answer(network_order())
+        place = child.Inheritance(theirs.fileno(), streams.theirs, cgroup.procs_fds, filter_bytes, stage.directory)
+        place.v2_fd, place.network_fd = cgroup.v2_fd, network
         try:
-            launched = launch.launch(request["plan"], streams.theirs, cgroup.v2_fd, cgroup.procs_fds)
+            pid, pidfd = self.answer(launch_order(plan, place))
+            launched = Launched(int(pid), pidfd)
+            launched.start = launch.start_time(launched.pid)
+            theirs.close()
+            try:
+                message, launched.terminal = channel.receive(ours)
+                if message:
+                    channel.receive(ours)
+            except LaunchError:
+                launch.abandon(launched)
+                raise
         except LaunchError:
             streams.close()
             raise
         finally:
             cgroup.close()
+            for end in (ours, theirs):
+                end.close()
+            os.close(network)
+        streams.started(launched.terminal)
         self.number += 1
         self.held[self.number] = launched, streams
         return {"number": self.number, "pid": launched.pid, "start": launched.start}
 
-    def do_go(self, request: dict[str, Any]) -> dict[str, Any]:
-        launched, streams = self.held[request["number"]]
-        try:
-            launch.go(launched)
-        except LaunchError:
-            streams.close()
-            del self.held[request["number"]]
-            raise
-        os.close(launched.netns_fd)
-        streams.started(launched.terminal)
-        return {}
+    def answer(self, order: Order) -> tuple[bytes, int]:
+        self.spawner.send(order)
+        answer, fd = self.spawner.receive()
+        order.close()
+        if answer[:1] == channel.ERROR:
+            raise decode(answer[1:])
+        return answer, fd
 
     def do_execute(self, request: dict[str, Any]) -> dict[str, Any]:
         container = self.held[request["container"]][0]
@@ -158,13 +177,6 @@ class Server:
         code = result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
         return {"code": code, "output": output[0], "errors": "".join(output[1:])}
 
-    def do_abandon(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Give up one that waits for its `go`."""
-        launched, streams = self.held.pop(request["number"])
-        launch.abandon(launched)
-        streams.close()
-        return {}
-
     def do_kill(self, request: dict[str, Any]) -> dict[str, Any]:
         signals.kill(self.held[request["number"]][0].pidfd)
         return {}
@@ -181,7 +193,6 @@ def main() -> None:
     os.dup2(0, 63)  # descriptors that a careless library left open and inheritable
     os.open("/", os.O_RDONLY)
     os.set_inheritable(os.open("/etc", os.O_RDONLY), True)
-    spawner.start()
     server = Server()
     for line in sys.stdin:
         try:
@@ -189,12 +200,7 @@ def main() -> None:
         except LaunchError as error:
             answer = {"error": {"stage": error.stage, "errno": error.errno, "message": error.message}}
         print(json.dumps(answer), flush=True)
-    for number, (launched, _) in reversed(
-        list(server.held.items())
-    ):  # executions before their container: it waits for them
-        if launched.gate is not None:
-            server.do_abandon({"number": number})
-        else:
-            signals.kill(launched.pidfd)
-            os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED)
-    spawner.stop()
+    for launched, _ in reversed(list(server.held.values())):  # executions before their container: it waits for them
+        signals.kill(launched.pidfd)
+        os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED)
+    server.spawner.close()

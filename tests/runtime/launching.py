@@ -82,7 +82,6 @@ class Driver:
 
     def start(self, plan: LaunchPlan, **cgroup: Any) -> int:
         number: int = self.ask(do="launch", plan=plan, **cgroup)["number"]
-        self.ask(do="go", number=number)
         return number
 
     def wait(self, number: int) -> Ended:

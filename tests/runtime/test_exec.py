@@ -126,7 +126,6 @@ def test_it_ends_with_the_container(driver: Driver):
 
 def test_a_container_that_has_ended_is_joined_no_more(driver: Driver):
     launched = driver.ask(do="launch", plan=driver.plan("true"))
-    driver.ask(do="go", number=launched["number"])
     driver.ask(do="read", number=launched["number"], until="never")
     with pytest.raises(RefusedError) as refused:
         driver.execute(launched["number"], process_of(driver, "true"))

@@ -327,22 +327,15 @@ def test_an_init_passes_signals_on(driver: Driver, user: str):
     script = "trap 'echo caught; exit 6' TERM; echo ready; while :; do sleep 1; done"
     plan = driver.plan("sh", "-c", script, init=True, user=user)
     launched = driver.ask(do="launch", plan=plan)
-    driver.ask(do="go", number=launched["number"])
     driver.ask(do="read", number=launched["number"], until="ready")
     os.kill(launched["pid"], 15)
     ended = driver.wait(launched["number"])
     assert (ended.code, ended.lines[-1]) == (6, "caught")
 
 
-def test_an_abandoned_launch(driver: Driver):
-    """`leaves_nothing` is what asserts."""
-    for _ in range(3):
-        number = driver.ask(do="launch", plan=driver.plan("true"))["number"]
-        driver.ask(do="abandon", number=number)
-
-
 def test_its_start_time_is_the_kernels(driver: Driver):
-    launched = driver.ask(do="launch", plan=driver.plan("true"))
+    launched = driver.ask(do="launch", plan=driver.plan("sleep", "1000"))
     fields = Path(f"/proc/{launched['pid']}/stat").read_text().rsplit(")", 1)[1].split()
-    driver.ask(do="abandon", number=launched["number"])
+    driver.ask(do="kill", number=launched["number"])
+    driver.wait(launched["number"])
     assert int(fields[19]) == launched["start"]

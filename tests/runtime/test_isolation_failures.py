@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -95,16 +94,3 @@ def test_the_layers(driver: Driver, tmp_path: Path):
     with pytest.raises(RefusedError) as refused:
         driver.run(driver.plan("true", root=tmp_path / "missing"))
     assert (refused.value.stage, refused.value.errno) == ("mount", 2)
-
-
-def test_a_process_killed_while_it_waits_has_simply_ended(driver: Driver):
-    """By the OOM killer, say: an exit as any other, not an error of the launch."""
-    launched = driver.ask(do="launch", plan=driver.plan("true"))
-    os.kill(launched["pid"], 9)
-    refused = None
-    try:
-        driver.ask(do="go", number=launched["number"])
-        assert driver.wait(launched["number"]).code == 137
-    except RefusedError as error:
-        refused = error.stage
-    assert refused in (None, "prepare"), "prepare: it had not even got ready"

@@ -44,16 +44,20 @@ def test_a_container_runs_and_its_end_is_recorded_before_it_is_told(supervised: 
 
 def test_it_waits_until_it_is_let_go_with_a_network_of_its_own(supervised: Supervised):
     client = supervised.start()
-    launched, (netns,) = client.request("launch", plan=supervised.plan("c1", "echo ran"), go=False)
-    assert os.stat(f"/proc/{launched['pid']}/ns/net").st_ino == os.fstat(netns).st_ino
-    assert os.stat("/proc/self/ns/net").st_ino != os.fstat(netns).st_ino
+    launched, (netns,) = client.request(
+        "launch", plan=supervised.plan("c1", "readlink /proc/self/ns/net; ls /sys/class/net"), go=False
+    )
+    assert launched == {}
+    network = os.fstat(netns).st_ino
+    assert os.stat("/proc/self/ns/net").st_ino != network
     assert not os.get_inheritable(netns)
     os.close(netns)
     assert (supervised.state(client, "c1") or {})["state"] == "waiting"
     assert not (supervised.directory("c1") / "log").exists()
-    client.request("go", id="c1")
+    launched, _ = client.request("go", id="c1")
+    assert launched["pid"] == (supervised.state(client, "c1") or {})["pid"]
     assert supervised.wait_exit(client, "c1")["code"] == 0
-    assert supervised.output("c1") == (b"ran\n", b"")
+    assert supervised.output("c1") == (f"net:[{network}]\nlo\n".encode(), b"")
 
 
 def test_a_signal_that_ended_it_is_128_and_more(supervised: Supervised):
@@ -100,13 +104,25 @@ def test_a_launch_that_fails_leaves_nothing(supervised: Supervised, change: dict
 
 def test_what_waits_goes_with_its_client(supervised: Supervised):
     client, watcher = supervised.start(), supervised.connect()
-    launched, (netns,) = client.request("launch", plan=supervised.plan("c1", "true"), go=False)
+    _, (netns,) = client.request("launch", plan=supervised.plan("c1", "true"), go=False)
     os.close(netns)
     client.close()
     wait_until(lambda: supervised.state(watcher, "c1") is None, "it is gone")
-    assert ended(launched["pid"])
     assert supervised.entries() == []
     assert supervised.cgroups() == []
+
+
+def test_what_waits_can_be_given_up(supervised: Supervised):
+    client = supervised.start()
+    _, (netns,) = client.request("launch", plan=supervised.plan("c1", "true"), go=False)
+    os.close(netns)
+    client.request("forget", id="c1")
+    assert supervised.state(client, "c1") is None
+    assert supervised.entries() == []
+    assert supervised.cgroups() == []
+    with pytest.raises(SupervisorError) as error:
+        client.request("go", id="c1")
+    assert error.value.kind is Kind.NOT_FOUND
 
 
 def test_a_name_is_taken_until_its_exit_is_acknowledged(supervised: Supervised):

@@ -27,9 +27,11 @@ async def test_a_container_from_launch_to_forget(supervised: Supervised):
         await note_processes(supervised, client)
         plan = supervised.plan("c1", "read line; echo $line; exit 3", stdin=True)
         launched = await client.launch(plan)
-        assert os.stat(f"/proc/{launched.pid}/ns/net").st_ino == os.fstat(launched.netns).st_ino
+        assert launched.pid == 0
+        network = os.fstat(launched.netns).st_ino
         os.close(launched.netns)
-        await client.go("c1")
+        launched = await client.go("c1")
+        assert os.stat(f"/proc/{launched.pid}/ns/net").st_ino == network
         executed = await client.execute("c1", "e1", process_of(plan, ["sh", "-c", "exit 4"], stdin=False))
         followed = await client.follow("c1")
         stdin = await client.input("c1", keep=False)

@@ -59,14 +59,16 @@ class FakeSupervisor:
         if self.refuse:
             raise launch_error(self.refuse, f"{plan['process']['argv'][0]} was refused")
         self.plans[identity] = plan
-        pid = next(self._pids)
+        pid = next(self._pids) if go else 0
         self.held[identity] = Held(identity, plan["run"], pid, "running" if go else "waiting", None)
         return Launched(pid, None if go else os.open("/dev/null", os.O_RDONLY))
 
-    async def go(self, container: str) -> None:
+    async def go(self, container: str) -> int:
         self._reach()
         await asyncio.sleep(0)
-        self.held[container] = self.held[container]._replace(state="running")
+        pid = next(self._pids)
+        self.held[container] = self.held[container]._replace(state="running", pid=pid)
+        return pid
 
     async def abandon(self, container: str) -> None:
         self._reach()
