@@ -15,12 +15,13 @@ from sdn.service.contract_client import Connection, request
 AT_ONCE = 16
 """Containers that are stopped side by side."""
 NAMED_MAX = 8
+PS_S = 10.0
 
 
 def containers(place: Place, *, every: bool = False) -> list[str] | None:
     """The names of containers that run (or of `every` one); None: the runtime does not run."""
     try:
-        found = request(place.root.runtime_socket, {"verb": "PS", "all": every})["items"]
+        found = request(place.root.runtime_socket, {"verb": "PS", "all": every}, timeout_s=PS_S)["items"]
     except HawseError as error:
         if error.kind is not Kind.UNAVAILABLE:
             raise

@@ -125,18 +125,26 @@ def up(place: Place, wishes: Wishes, teller: Teller) -> None:
     machine = decide(place, wishes)
     chosen = choose_listen() if machine.is_first and not machine.listen else None
     listen = (chosen.text,) if chosen else machine.listen
-    fresh = read_machine(place.root) is None
     with Monitor(place, teller) as monitor:
-        write_machine(place.root, machine)
+        fresh = read_machine(place.root) is None
+        if fresh:  # so that who is killed from here on begins again as what this is to be
+            write_machine(place.root, machine)
         try:
             _start(place, machine, listen, wishes, monitor)
         except BaseException:
-            if fresh:  # nothing of a first start that failed is remembered, so that the next one is the first again
-                place.root.machine_file.unlink(missing_ok=True)
+            if fresh:
+                _take_back(place, machine)
             raise
         machine = _remembered(place, machine)
         _tell(place, machine, teller, chosen)
         serve(place, machine, listen, monitor, teller)
+
+
+def _take_back(place: Place, machine: Machine) -> None:
+    """Of a first start that failed nothing is remembered: the next one is the first again. Who has joined stays so."""
+    if machine.is_first:
+        place.root.agent_file.unlink(missing_ok=True)
+    place.root.machine_file.unlink(missing_ok=True)
 
 
 def _start(place: Place, machine: Machine, listen: Sequence[str], wishes: Wishes, monitor: Monitor) -> None:

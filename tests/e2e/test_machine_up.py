@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -187,6 +188,8 @@ def test_options_are_remembered_and_not_changed_under_way(serving: Machine):
     assert "host m1 of its own controller" in serving.refused("join", serving.address, serving.token(), code=4)
     serving.hawse("down")
     assert "cannot become other" in serving.refused("up", "-d", "--name", "other", code=5)
+    assert "does not have that address" in serving.refused("up", "-d", "--listen", "192.0.2.77", code=5)
+    assert "192.0.2.77" not in serving.root.machine_file.read_text()
     serving.hawse("up", "-d", "--listen", f"{serving.address}:4799", "--pool", "10.9.0.0/16")
     eventually(lambda: serving.host("m1")["connected"], bool, "the agent finds the new port")
     assert serving.client.post("/v1/networks", {"name": "pooled"}).body["subnets"][0]["prefix"].startswith("10.9.")
@@ -231,6 +234,14 @@ def test_a_port_in_use_is_said_and_nothing_is_half_made(fresh: Machine):
         assert not fresh.root.agent_file.exists()
         assert not fresh.root.machine_file.exists()
         assert not fresh.root.supervisor_socket.exists()
+    images = fresh.root.images
+    shutil.rmtree(images)
+    images.write_text("in the way")
+    fresh.refused("up", "-d", code=1)  # the runtime cannot start, and by then there was a host
+    assert fresh.pids() == {}
+    assert not fresh.root.agent_file.exists()
+    assert not fresh.root.machine_file.exists()
+    images.unlink()
     fresh.up()
     assert fresh.host(fresh.name)["connected"]
 
