@@ -38,7 +38,7 @@ def up_arguments(parser: argparse.ArgumentParser) -> None:
     detach_argument(parser)
     parser.add_argument(
         "--listen", metavar="ADDRESS[:PORT]", action="append", default=[],
-        help="where other machines find the controller; repeatable; default: the address of the default route's link",
+        help="where other machines find the controller; repeatable; default (auto): the address of the default route's link",
     )  # fmt: skip
     parser.add_argument(
         "--advertise", metavar="URL", action="append", default=[],
@@ -47,7 +47,10 @@ def up_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pool", metavar="PREFIX", action="append", default=[], help="automatic subnets are cut from it; repeatable"
     )
-    parser.add_argument("--discoverable", action="store_true", help="announce the controller, for 'join --discover'")
+    parser.add_argument(
+        "--discoverable", action=argparse.BooleanOptionalAction, default=None,
+        help="announce the controller on the local segment, for 'join --discover'",
+    )  # fmt: skip
     parser.add_argument("--name", default="", help="this host's name; default: the machine's")
     vtep_argument(parser)
     parser.add_argument("--datapath", choices=("bridge",), default="", help="what is programmed")

@@ -31,6 +31,8 @@ from sdn.machine.teller import Teller
 from sdn.model.errors import HawseError, Kind, conflict, denied, invalid
 from sdn.service.pid_file import running_pid
 
+AUTOMATIC = ("auto",)
+"""`--listen auto`: by the default route, though something else is remembered."""
 ABLE_S = 30.0
 """For an agent to import and to try the kernel."""
 
@@ -42,7 +44,7 @@ class Wishes:
     listen: tuple[str, ...] = ()
     advertise: tuple[str, ...] = ()
     pool: tuple[str, ...] = ()
-    discoverable: bool = False
+    discoverable: bool | None = None
     name: str = ""
     datapath: str = ""
     vteps: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -92,10 +94,10 @@ def check_wishes(place: Place, known: Machine, wishes: Wishes) -> None:
 def _wished(machine: Machine, wishes: Wishes) -> Machine:
     return msgspec.structs.replace(
         machine,
-        listen=wishes.listen or machine.listen,
+        listen=() if wishes.listen == AUTOMATIC else wishes.listen or machine.listen,
         advertise=wishes.advertise or machine.advertise,
         pool=wishes.pool or machine.pool,
-        discoverable=wishes.discoverable or machine.discoverable,
+        discoverable=machine.discoverable if wishes.discoverable is None else wishes.discoverable,
         datapath=wishes.datapath or machine.datapath,
     )
 

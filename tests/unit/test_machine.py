@@ -123,6 +123,16 @@ def test_what_a_machine_is_decides_what_it_can_become(place: Place):
         start.decide(place, start.Wishes(pool=("10.0.0.0/8",)))
 
 
+def test_what_is_remembered_can_be_taken_back(place: Place):
+    write_machine(place.root, Machine(daemons=record.FIRST, name="h1", listen=("10.0.0.1:4780",), discoverable=True))
+    assert not start.differs(place, start.Wishes())
+    assert not start.differs(place, start.Wishes(name="h1", listen=("10.0.0.1:4780",), discoverable=True))
+    taken = start.Wishes(listen=start.AUTOMATIC, discoverable=False)
+    assert start.differs(place, taken)
+    found = start.decide(place, taken)
+    assert (found.listen, found.discoverable) == ((), False)
+
+
 def test_who_was_killed_after_the_machine_had_joined_has_joined(place: Place):
     identity = {"host": "i", "name": "h7", "secret": "s", "authority": "a", "fingerprint": "f"}
     place.root.agent_file.write_text(json.dumps(identity | {"controllers": ["https://10.0.0.1:4780"]}))
