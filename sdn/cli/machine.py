@@ -38,7 +38,7 @@ def up_arguments(parser: argparse.ArgumentParser) -> None:
     detach_argument(parser)
     parser.add_argument(
         "--listen", metavar="ADDRESS[:PORT]", action="append", default=[],
-        help="where other machines find the controller; repeatable; default (auto): the address of the default route's link",
+        help="where other machines find it; repeatable; default: auto, the address of the default route's link",
     )  # fmt: skip
     parser.add_argument(
         "--advertise", metavar="URL", action="append", default=[],
