@@ -16,11 +16,11 @@ IP_MTU_DISCOVER; linux/filter.h.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import socket
 import struct
 from typing import Final, NamedTuple
 
+from plugin.kernel.packet import attach_filter
 from sdn.model.address import Family
 
 PORT: Final = 4789
@@ -41,7 +41,6 @@ SMALLEST_BYTES: Final[dict[Family, int]] = {
 _AT_KIND: Final = _UDP.size + len(_HEAD)
 _RECEIVED_BYTES: Final = 128
 
-_SO_ATTACH_FILTER: Final = 26
 _SO_RCVBUFFORCE: Final = 33
 _IP_MTU_DISCOVER: Final = 10
 _IPV6_MTU_DISCOVER: Final = 23
@@ -118,9 +117,7 @@ def open_raw(family: Family, vtep: str, kind: int) -> socket.socket:
         if family == 6:
             raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_CHECKSUM, 6)
         program = b"".join(struct.pack("=HBBI", *step) for step in filter_program(family, kind))
-        buffer = ctypes.create_string_buffer(program)
-        head = struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))
-        raw.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)
+        attach_filter(raw, program)
         never_fragment(raw, family)
         take_many(raw)
         raw.bind((vtep, 0))

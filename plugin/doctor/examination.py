@@ -25,7 +25,7 @@ from plugin.doctor import (
 )
 from plugin.doctor.finding import Finding, unknown
 from plugin.doctor.packet import Packet
-from plugin.kernel import namespace
+from plugin.kernel import clock, namespace
 from plugin.kernel.netlink import DumpInterruptedError, NetlinkError
 from sdn.model.address import family_of
 from sdn.model.contract import ExamineResult
@@ -143,7 +143,7 @@ class _Doing:
         facts = [future.result() for future in self._controllers]
         findings = [finding for one in facts for finding in controllers.judge_controller(one)]
         if facts:
-            findings += controllers.judge_clock(facts, fabric.clock_synchronised())
+            findings += controllers.judge_clock(facts, clock.is_synchronised())
         local = self._local.result()
         findings += fabric.judge_local_controller(local)
         versions = self._versions.result() | ({"controller here": local.version} if local else {})

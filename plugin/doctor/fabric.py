@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import http.client
 import json
@@ -30,8 +29,6 @@ from sdn.service.trust import IDENTITY_PATH
 ASK_S = 2.0
 """The agent bounds its own asking of the controller by less."""
 FAILURES_SHOWN = 5
-_STA_UNSYNC = 0x40
-_TIMEX_STATUS_AT = 40
 """struct timex: modes, offset, freq, maxerror, esterror, status (adjtimex(2)), with padding on 64 bits."""
 _result: Decoder[ExamineResult] = Decoder(ExamineResult, "the agent's answer")
 
@@ -239,11 +236,3 @@ def listening_ports(listed: str, inodes: set[str]) -> list[int]:
             if address not in ("0100007F", "00000000000000000000000001000000"):
                 ports.add(int(port, 16))
     return sorted(ports)
-
-
-def clock_synchronised() -> bool | None:
-    """Whether the kernel's clock is synchronised (by NTP or the like); None: it does not say."""
-    timex = ctypes.create_string_buffer(256)  # all zero: read only
-    if ctypes.sizeof(ctypes.c_long) != 8 or ctypes.CDLL(None).adjtimex(timex) < 0:
-        return None
-    return not int.from_bytes(timex.raw[_TIMEX_STATUS_AT : _TIMEX_STATUS_AT + 4], "little") & _STA_UNSYNC

@@ -1,14 +1,19 @@
-"""Whole frames, sent out of a device of a namespace. Nothing is received.
+"""Whole frames, sent out of a device of a namespace, and what a socket takes in.
 
-Source: packet(7).
+Source: packet(7), socket(7).
 """
 
 from __future__ import annotations
 
+import ctypes
 import socket
+import struct
 from collections.abc import Iterable
 
 from plugin.kernel import namespace
+
+SO_ATTACH_FILTER = 26
+BPF_STEP_BYTES = 8
 
 
 def send_frames(ns_fd: int, device: str, frames: Iterable[bytes]) -> None:
@@ -17,3 +22,10 @@ def send_frames(ns_fd: int, device: str, frames: Iterable[bytes]) -> None:
         out.bind((device, 0))  # protocol 0: no packet is ever queued for it
         for frame in frames:
             out.send(frame)
+
+
+def attach_filter(receiver: socket.socket, program: bytes) -> None:
+    """Let a socket take in what a classic BPF program lets through, and nothing else. Raises: OSError."""
+    buffer = ctypes.create_string_buffer(program)
+    head = struct.pack("HP", len(program) // BPF_STEP_BYTES, ctypes.addressof(buffer))
+    receiver.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, head)

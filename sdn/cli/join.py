@@ -32,10 +32,10 @@ def join_arguments(parser: argparse.ArgumentParser) -> None:
 
 def join(args: argparse.Namespace) -> int:
     """Join the fabric of a controller."""
-    from sdn.machine.title import wipe
+    from sdn.service.libc import wipe_title
 
     word = _word(args)
-    wipe(word)  # before anything takes its time
+    wipe_title(word)  # before anything takes its time
     from sdn.cli.waiting import parse_labels
     from sdn.client.trust import controller_url
     from sdn.machine.address import parse_vteps

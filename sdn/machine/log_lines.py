@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from sdn.service import libc
+
 ROTATE_BYTES = 16 << 20
 """A log that has grown so large begins anew; one older part is kept."""
 EVENTS_BYTES = 16 << 10
-_IN_MODIFY, _IN_NONBLOCK, _IN_CLOEXEC = 2, os.O_NONBLOCK, os.O_CLOEXEC
 _LINE = re.compile(
     r"timestamp='[^T']*T(?P<time>\d\d:\d\d:\d\d)[^']*' level='(?P<level>\w+)' "
     r"""event=(?P<event>'[^']*'|"[^"]*"|\S+) ?(?P<rest>.*)"""
@@ -49,10 +49,7 @@ class Follower:
 
     def __init__(self, files: Mapping[str, Path], tell: Callable[[str, str], None]) -> None:
         """`tell(name, line)` is called for each whole line. Raises: OSError."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._fd: int = libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
-        if self._fd < 0:
-            raise OSError(ctypes.get_errno(), "cannot watch files")
+        self._fd = libc.open_watch()
         self._tell = tell
         self._open: dict[str, int] = {}
         self._rest: dict[str, bytes] = {}
@@ -60,7 +57,7 @@ class Follower:
             fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.lseek(fd, 0, os.SEEK_END)
             self._open[name], self._rest[name] = fd, b""
-            libc.inotify_add_watch(self._fd, os.fsencode(path), _IN_MODIFY)
+            libc.watch(self._fd, path)
 
     def fileno(self) -> int:
         """To wait on."""

@@ -82,6 +82,10 @@ class Faulty:
         """See Datapath."""
         self._inner.notify(drifted)
 
+    def purge(self) -> int:
+        """See Datapath."""
+        return self._inner.purge()
+
     def close(self) -> None:
         """See Datapath."""
         self._inner.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import gc
 import os
 import resource
@@ -15,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sdn.model.errors import HawseError, denied, invalid
+from sdn.service.libc import keep_memory_private
 from sdn.service.log import FORMATS, get_logger, one_line, set_up_log
 from sdn.service.pid_file import PidFile, running_pid
 from sdn.service.roots import Root, find_root
@@ -29,9 +29,6 @@ __all__ = [
     "running_pid",
     "tune_collector",
 ]
-
-PR_SET_DUMPABLE = 4
-"""prctl(2)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -164,11 +161,6 @@ def raise_descriptor_limit() -> None:
     """As many descriptors as may be had: the usual 1024 are 150 tenants on a host, or 1000 hosts on a controller."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def keep_memory_private() -> None:
-    """No core dump, wherever the machine sends them, and no ptrace but by root: keys and credentials are in memory."""
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def tune_collector() -> None:

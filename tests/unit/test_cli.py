@@ -135,7 +135,7 @@ def test_without_a_daemon_one_sentence_says_what_to_start(words, tmp_path, capsy
     assert run(*words, "--root", str(tmp_path)) == Exit.UNAVAILABLE
     error = capsys.readouterr().err
     assert "Traceback" not in error
-    assert "hawse controller" in error or "hawse agent" in error
+    assert "hawse up -d" in error
 
 
 def test_every_kind_has_an_exit_code_of_its_own_sentence():

@@ -258,7 +258,7 @@ def test_the_daemon_is_away(tmp_path: Path) -> None:
     with pytest.raises(HawseError, match="the agent is not running") as caught:
         request(tmp_path / "agent.sock", {})
     assert caught.value.kind is Kind.UNAVAILABLE
-    assert "hawse agent" in caught.value.hint
+    assert "hawse up -d" in caught.value.hint
 
 
 def test_a_daemon_that_says_nothing(tmp_path: Path) -> None:

@@ -209,8 +209,8 @@ def test_versions_that_differ_are_pointed_out():
 
 def test_a_title_is_wiped():
     code = (
-        "import sys; from pathlib import Path; from sdn.machine.title import wipe\n"
-        "wipe(sys.argv[1]); print(Path('/proc/self/cmdline').read_bytes())"
+        "import sys; from pathlib import Path; from sdn.service.libc import wipe_title\n"
+        "wipe_title(sys.argv[1]); print(Path('/proc/self/cmdline').read_bytes())"
     )
     words = [sys.executable, "-c", code, "hawse-join-secret", "and", "hawse-join-secret"]
     shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
