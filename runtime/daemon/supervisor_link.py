@@ -20,7 +20,9 @@ from runtime.daemon.supervision import (
     launch_error,
 )
 from runtime.plan import ExitRecord, LaunchPlan, ProcessPlan
-from runtime.supervisor_client import Connection, SupervisorClient, SupervisorError
+from runtime.supervisor_answers import SupervisorError
+from runtime.supervisor_client import SupervisorClient
+from runtime.supervisor_connection import Connection
 from sdn.model.errors import HawseError, Kind, unavailable
 from sdn.service.roots import Root
 

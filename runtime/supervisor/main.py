@@ -1,4 +1,4 @@
-"""The keeper's start: `main([RUN, STATE, "--ready", FD])`, as `runtime.supervisor_client` calls it."""
+"""The keeper's start: `main([RUN, STATE, "--ready", FD])`, as `runtime.supervisor_connection` calls it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from runtime.daemon.plans import ImageView, Start, launch_plan
 from runtime.daemon.processes import Confinement
 from runtime.daemon.system_files import NAMES
 from runtime.plan import LaunchPlan
-from runtime.supervisor_client import Connection, ensure_running
+from runtime.supervisor_connection import Connection, ensure_running
 from sdn.model.container import ContainerSpec
 from sdn.service.roots import Root
 from tests.bench.janitor import Janitor

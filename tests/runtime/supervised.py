@@ -18,7 +18,8 @@ import pytest
 from runtime.cgroup import Cgroup, Hierarchies, prefix_of
 from runtime.plan import LaunchPlan, ProcessPlan
 from runtime.supervisor import exits
-from runtime.supervisor_client import Connection, Event, ensure_running
+from runtime.supervisor_answers import Event
+from runtime.supervisor_connection import Connection, ensure_running
 from sdn.model.errors import HawseError
 from sdn.service.container_log import LogReader
 from sdn.service.roots import Root

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from runtime import syscall
-from runtime.supervisor_client import PACKAGES, Connection, SupervisorError
+from runtime.supervisor_answers import SupervisorError
+from runtime.supervisor_connection import PACKAGES, Connection
 from runtime.syscall import PR_SET_CHILD_SUBREAPER
 from sdn.model.errors import HawseError, Kind
 from tests.runtime.supervised import Supervised, ended, events_until, process_of, supervised, wait_until

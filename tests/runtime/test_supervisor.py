@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from runtime.supervisor_client import Connection, SupervisorError, ensure_running
+from runtime.supervisor_answers import SupervisorError
+from runtime.supervisor_connection import Connection, ensure_running
 from sdn.model.errors import HawseError, Kind
 from sdn.service.framing import frame
 from tests.runtime.supervised import Supervised, ended, events_until, process_of, supervised, wait_until

@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from runtime.supervisor_client import SupervisorClient, SupervisorError
+from runtime.supervisor_answers import SupervisorError
+from runtime.supervisor_client import SupervisorClient
 from sdn.model.errors import HawseError, Kind
 from tests.runtime.supervised import Supervised, process_of, supervised
 
