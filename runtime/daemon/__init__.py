@@ -14,8 +14,8 @@ The table is `states`. Whether a container runs is the supervisor's knowledge al
 
 One container's life
     RUN → `containers` takes a name and a directory → `starting`: the record says `starting`, run 1, its attachments →
-    the supervisor clones the container, which prepares its mounts while the agent gives it its interfaces, one after
-    the other → /etc/hosts is written → `go` → exec has succeeded → the record says `running` → the client has its
+    the supervisor gives the network namespace, the agent its interfaces, one after the other → /etc/hosts is written →
+    `go`: the supervisor makes the process, and exec has succeeded → the record says `running` → the client has its
     answer and the descriptors of log, bell and input, and needs the daemon no more.
     The process ends → the supervisor writes `exit` and tells → `endings`: the record says `exited`, the supervisor may
     forget it, attachments are given back, whoever waits is told, and `restarts` says whether and when it starts again.
