@@ -17,7 +17,7 @@ from plugin.kernel import namespace
 from sdn.model.errors import unavailable
 from topologies import processes
 from topologies.births import Birth, Nursery, daemons_environment
-from topologies.record import RUNTIME, Directory, Process, runtime_of
+from topologies.record import RUNTIME, Directory, Process, runtime_of, write_whole
 
 READY_S = 20.0
 """A daemon needs half a second; on a machine that is all busy a good deal more."""
@@ -169,11 +169,7 @@ class LateFile:
     def fill(self, content: bytes) -> None:
         """Give the content, at most what a pipe holds (64 kB)."""
         assert self._pipe is not None
-        draft = self._path.with_name(f".{self._path.name}.draft")
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-        os.replace(draft, self._path)
+        write_whole(self._path, content)
         written = os.write(self._pipe, content)
         assert written == len(content)
         self.close()

@@ -116,8 +116,7 @@ def open_raw(family: Family, vtep: str, kind: int) -> socket.socket:
     try:
         if family == 6:
             raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_CHECKSUM, 6)
-        program = b"".join(struct.pack("=HBBI", *step) for step in filter_program(family, kind))
-        attach_filter(raw, program)
+        attach_filter(raw, filter_program(family, kind))
         never_fragment(raw, family)
         take_many(raw)
         raw.bind((vtep, 0))

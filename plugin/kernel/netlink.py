@@ -12,7 +12,6 @@ Source: RFC 3549, Documentation/userspace-api/netlink, include/uapi/linux/netlin
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import errno
 import os
@@ -23,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from plugin.kernel.namespace import cookie_at, socket_in
+from plugin.kernel.packet import attach_filter
 
 T = TypeVar("T")
 HEADER = struct.Struct("=IHHII")
@@ -55,7 +55,6 @@ _NETLINK_EXT_ACK = 11
 _NETLINK_GET_STRICT_CHK = 12
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
-_SO_ATTACH_FILTER = 26
 
 BATCH_REQUESTS_MAX = 1024
 """Requests of one send: their errors, if all fail, must fit the receive buffer."""
@@ -170,11 +169,6 @@ def decode_error(buffer: bytes, flags: int, offset: int, end: int) -> NetlinkErr
     return NetlinkError(-negative, words)
 
 
-def _filter(code: int, on_true: int = 0, on_false: int = 0, value: int = 0) -> int:
-    """One instruction of a classic socket filter (struct sock_filter) as a number of 64 bits."""
-    return int.from_bytes(struct.pack("=HBBI", code, on_true, on_false, value), sys.byteorder)
-
-
 def taken(dump: Callable[[], Iterator[T]]) -> list[T]:
     """All rows of a dump, repeated while it is interrupted; the last attempt's rows are taken as they are.
 
@@ -230,11 +224,8 @@ class NetlinkSocket:
     def only(self, kind: int) -> None:
         """Be told of messages of one kind only."""
         # Load the 16 bits of nlmsg_type (as a big-endian number), compare, take all of the message or nothing.
-        program = (ctypes.c_uint64 * 4)(
-            _filter(0x28, 0, 0, 4), _filter(0x15, 0, 1, socket.htons(kind)), _filter(0x06, 0, 0, 0xFFFF), _filter(6)
-        )
-        head = struct.pack("HP", len(program), ctypes.addressof(program))
-        self._raw.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)
+        program = ((0x28, 0, 0, 4), (0x15, 0, 1, socket.htons(kind)), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0))
+        attach_filter(self._raw, program)
 
     def fileno(self) -> int:
         """The descriptor, to wait on."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from plugin.kernel import namespace
 
-SO_ATTACH_FILTER = 26
-BPF_STEP_BYTES = 8
+_SO_ATTACH_FILTER = 26
+_STEP = struct.Struct("=HBBI")
+Step = tuple[int, int, int, int]
+"""An instruction (struct sock_filter): code, how many to skip if true and if false, operand."""
 
 
 def send_frames(ns_fd: int, device: str, frames: Iterable[bytes]) -> None:
@@ -24,8 +26,8 @@ def send_frames(ns_fd: int, device: str, frames: Iterable[bytes]) -> None:
             out.send(frame)
 
 
-def attach_filter(receiver: socket.socket, program: bytes) -> None:
+def attach_filter(receiver: socket.socket, program: Sequence[Step]) -> None:
     """Let a socket take in what a classic BPF program lets through, and nothing else. Raises: OSError."""
-    buffer = ctypes.create_string_buffer(program)
-    head = struct.pack("HP", len(program) // BPF_STEP_BYTES, ctypes.addressof(buffer))
-    receiver.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, head)
+    steps = ctypes.create_string_buffer(b"".join(_STEP.pack(*step) for step in program))
+    head = struct.pack("HP", len(program), ctypes.addressof(steps))
+    receiver.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)
