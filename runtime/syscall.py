@@ -1,4 +1,4 @@
-"""The system calls that Python's standard library lacks: the runtime's one ctypes shim. Linux on x86-64 and aarch64.
+"""The system calls that Python's standard library lacks, but for those of `vfork`. Linux on x86-64 and aarch64.
 
 Every function raises `OSError` with the call's errno. The functions hold the interpreter's lock while they run (PyDLL):
 `clone3` must, because its child inherits the lock's state, and the supervisor has one thread anyway. Sources:
