@@ -69,9 +69,18 @@ class Acceptor:
 class LocalGate:
     """Before the unix socket, whose mode says who may connect: a bound in number, and no more."""
 
-    def __init__(self, listener: socket.socket, server: web.Server, most: int, metrics: Metrics, log: Any) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        server: web.Server,
+        http: Callable[[], asyncio.Protocol],
+        most: int,
+        metrics: Metrics,
+        log: Any,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._server = server
+        self._http = http
         self._most = most
         self._counted = metrics.connections
         self._log = QuietLog(log)
@@ -94,7 +103,7 @@ class LocalGate:
 
     async def _begin(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):  # it hung up
-            await self._loop.connect_accepted_socket(self._server, connection)
+            await self._loop.connect_accepted_socket(self._http, connection)
 
     def _no_room(self, error: OSError) -> None:
         self._counted["accept failed"] += 1

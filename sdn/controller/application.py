@@ -13,6 +13,7 @@ from aiohttp import web
 from sdn.controller.authentication import CHALLENGE, NOBODY, PRINCIPAL, admit
 from sdn.controller.call import BODY_BYTES_MAX, parse_call, too_large
 from sdn.controller.edge import Edge
+from sdn.controller.http_connection import SERVER
 from sdn.controller.metrics import gauges_of
 from sdn.controller.open_requests import EndedError
 from sdn.controller.principal import Access, Principal
@@ -59,6 +60,7 @@ def rest_application(edge: Edge) -> web.Application:
 
 async def _begin(request: web.Request, response: web.StreamResponse) -> None:
     request[BEGUN] = response
+    response.headers["Server"] = SERVER
 
 
 def _admitting(edge: Edge, path: str, access: Access, handler: Handler) -> Handler:

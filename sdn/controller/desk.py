@@ -8,6 +8,7 @@ from sdn.controller.custody import Custody
 from sdn.controller.events import EventLog
 from sdn.controller.fleet import Fleet
 from sdn.controller.ledger import Ledger
+from sdn.controller.plan import Plan
 from sdn.controller.plan_endpoints import Attachment, attach
 from sdn.controller.plan_hosts import facts, hello
 from sdn.controller.plan_networks import release_vnis
@@ -126,9 +127,13 @@ class AgentDesk:
         """What changed about the host."""
         host = self._host(stream.host)
         vteps = (message.vtep4 and parse_address(message.vtep4), message.vtep6 and parse_address(message.vtep6))
-        self._fleet.check_vteps(host, *vteps)
         actor = f"host:{host.name}"
-        await self._ledger.write(lambda state: facts(state, state.hosts[host.id], message, actor), actor)
+
+        def plan(state: State) -> Plan[Host]:
+            self._fleet.check_vteps(host, *vteps)  # now, in turn: of two that claim one at once, one comes later
+            return facts(state, state.hosts[host.id], message, actor)
+
+        await self._ledger.write(plan, actor)
 
     # --- requests ---
 

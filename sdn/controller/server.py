@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -20,6 +21,7 @@ from sdn.controller.application import rest_application
 from sdn.controller.edge import Edge
 from sdn.controller.gate import Gate, close_unproven
 from sdn.controller.governor import limits_for
+from sdn.controller.http_connection import connections_of
 from sdn.controller.listen import Address
 from sdn.model.errors import HawseError, conflict, denied, invalid, unavailable
 
@@ -51,36 +53,39 @@ async def serving(
         public = rest_application(edge)
         public.on_response_prepare.append(close_unproven)
         server = await _run(stack, public)
+        http = connections_of(server, **_http_options())
         gate = Gate(context, limits, edge.metrics, edge.log)
         stack.push_async_callback(gate.close)
         for listener in listeners:
-            gate.listen(listener, server)
+            gate.listen(listener, http)
         local = stack.enter_context(contextlib.closing(_listen_unix(path)))
         stack.callback(_unlink, path)
         server = await _run(stack, rest_application(edge))
-        local_gate = LocalGate(local, server, limits.local, edge.metrics, edge.log)
+        local_http = connections_of(server, **_http_options())
+        local_gate = LocalGate(local, server, local_http, limits.local, edge.metrics, edge.log)
         stack.callback(local_gate.close)
         yield bound
 
 
 async def _run(stack: contextlib.AsyncExitStack, application: web.Application) -> web.Server:
-    runner = web.AppRunner(
-        application,
-        access_log=None,
-        logger=_http_log(),
-        handle_signals=False,
-        keepalive_timeout=KEEP_ALIVE_S,
-        lingering_time=LINGER_S,
-        max_line_size=HEADER_BYTES_MAX,
-        max_field_size=HEADER_BYTES_MAX,
-        max_headers=HEADERS_MAX,
-        auto_decompress=False,  # nobody compresses what fits into a megabyte, but for a bomb
-        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
-    )
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     assert runner.server is not None  # set up
     return runner.server
+
+
+def _http_options() -> dict[str, Any]:
+    return {
+        "access_log": None,
+        "logger": _http_log(),
+        "keepalive_timeout": KEEP_ALIVE_S,
+        "lingering_time": LINGER_S,
+        "max_line_size": HEADER_BYTES_MAX,
+        "max_field_size": HEADER_BYTES_MAX,
+        "max_headers": HEADERS_MAX,
+        "auto_decompress": False,  # nobody compresses what fits into a megabyte, but for a bomb
+    }
 
 
 def _http_log() -> logging.Logger:

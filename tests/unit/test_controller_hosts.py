@@ -10,7 +10,7 @@ import pytest
 from sdn.model.codec import encode_msgpack
 from sdn.model.errors import HawseError, Kind
 from sdn.model.ids import HostId, Revision
-from sdn.model.stream import Delta, Hello, Query, Refused, Report, Sync, Welcome, down_decoder
+from sdn.model.stream import Delta, Facts, Hello, Query, Refused, Report, Sync, Welcome, down_decoder
 from sdn.store.interface import Transaction
 from sdn.store.memory import MemoryStore
 from tests.unit.controller_harness import Agent, Site, only, refused, start
@@ -129,6 +129,19 @@ async def test_two_hosts_with_one_vtep(site: Site) -> None:
     assert "VTEP of host h1" in str(await refused(Kind.CONFLICT, _facts(second, vtep4="192.0.2.7")))
     first.stream.closed()
     await _welcome(second, vtep4="192.0.2.7")
+
+
+async def test_of_two_hosts_that_claim_one_vtep_at_once_one_has_it(site: Site) -> None:
+    agents = [await site.agent(name, vtep4=f"192.0.2.{number}") for number, name in enumerate(("h1", "h2"), 1)]
+    claims = (agent.stream.receive(encode_msgpack(_claim(agent, "192.0.2.7"))) for agent in agents)
+    await asyncio.gather(*claims)
+    said = [message for agent in agents for message in await agent.take() if isinstance(message, Refused)]
+    assert ["which is the VTEP of host h1" in message.problem.message for message in said] == [True]
+    assert [host.vtep4 for host in site.core.state.hosts.values()] == ["192.0.2.7", "192.0.2.2"]
+
+
+def _claim(agent: Agent, vtep4: str) -> Facts:
+    return Facts(session=agent.session, vtep4=vtep4, mtu_bytes=1500)
 
 
 async def _welcome(agent: Agent, **change: Any) -> Welcome:

@@ -267,6 +267,32 @@ async def test_a_request_line_too_long(served: Served) -> None:
         assert b" 200 " not in await rest_of(reader)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        GET,
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"HIDDEN\r\n\r\n",
+        b"GET /HIDDEN HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET http://[HIDDEN/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer HIDDEN\x01\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer HIDDEN" + b"x" * 9000 + b"\r\n\r\n",
+        b"POST /v1/join HTTP/1.1\r\nHost: x\r\nContent-Length: HIDDEN\r\n\r\n",
+        b"POST /v1/join HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nHIDDEN\r\n\r\n",
+    ],
+)
+async def test_no_answer_says_what_is_behind_it_or_what_it_was_shown(served: Served, said: bytes) -> None:
+    async with tls(served) as (reader, writer):
+        writer.write(said)
+        answer = await rest_of(reader)
+    assert b"\r\nServer: hawse\r\n" in answer
+    assert b" 200 OK\r\n" in answer or b"\r\nContent-Type: application/problem+json\r\n" in answer
+    for hidden in (b"aiohttp", b"python", b"hidden"):
+        assert hidden not in answer.lower()
+    assert "HIDDEN" not in str(served.log.lines)
+
+
 async def test_blank_lines_do_not_hide_headers(served: Served) -> None:
     async with tls(served) as (reader, writer):
         writer.write(b"\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n")
