@@ -17,14 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from sdn.client.client import Client
+from sdn.machine.process import Process
+from sdn.machine.record import place_of
 from sdn.service.pid_file import running_pid
 from sdn.service.roots import Root, find_root
+from tests.e2e.segment import segment
 from tests.packet.namespaces import TestNamespace
+from tests.runtime.daemons import eventually
 
 COMMAND = [sys.executable, "-m", "sdn.cli.main"]
 PATIENCE_S = 90.0
-GATEWAY = "10.77.0.254"
+SUBNET = "10.77.0./24"
 DAEMONS = ("machine", "controller", "agent", "runtime")
+"""The monitor first: it would start the others again."""
 
 
 def environment() -> dict[str, str]:
@@ -106,6 +111,23 @@ class Machine:
         """The ends of all."""
         return "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in self.root.logs.glob("*.log"))
 
+    def kill_amid(self, path: Path, *arguments: str) -> None:
+        """Begin a command, and kill it and whatever of Hawse runs here as soon as `path` is there."""
+        process = subprocess.Popen(
+            self.words(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=environment(), start_new_session=True,
+        )  # fmt: skip
+        try:
+            eventually(path.exists, bool, f"{path} is there")
+            for name in DAEMONS:
+                found = Process.find(place_of(str(self.directory)), name)
+                if found is not None:
+                    found.signal(signal.SIGKILL)
+                    found.close()
+        finally:
+            process.kill()
+            process.wait(PATIENCE_S)
+
     def forget(self) -> None:
         """Take it away, whatever state it is in."""
         for name in DAEMONS:
@@ -127,21 +149,11 @@ def machines(count: int) -> Iterator[list[Machine]]:
     with contextlib.ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="m"))
         stack.callback(shutil.rmtree, directory)
-        segment = TestNamespace()
-        stack.callback(segment.close)
-        segment.ip(f"link add br0 type bridge\nlink set br0 up\naddr add {GATEWAY}/24 dev br0")
         made = []
-        for number in range(1, count + 1):
-            here = TestNamespace()
-            stack.callback(here.close)
-            address = f"10.77.0.{number}"
-            segment.ip(
-                f"link add p{number} type veth peer name up0 netns {here.name}\nlink set p{number} master br0 up"
-            )
-            here.ip(f"link set lo up\nlink set up0 up\naddr add {address}/24 dev up0\nroute add default via {GATEWAY}")
+        for number, here in enumerate(stack.enter_context(segment(count, SUBNET, gateway=True)), 1):
             place = directory / f"m{number}"
             place.mkdir(mode=0o700)
-            one = Machine(here, address, place, f"m{number}")
+            one = Machine(here, f"10.77.0.{number}", place, f"m{number}")
             stack.callback(one.forget)
             made.append(one)
         yield made

@@ -12,6 +12,7 @@ import pytest
 
 from sdn.cli.exits import Exit
 from sdn.service.discovery import SERVICE
+from tests.e2e.segment import segment
 from tests.e2e.tutorials import TOKEN_SHOWN, Line, machines
 from tests.packet.namespaces import TestNamespace, namespaces
 
@@ -41,20 +42,10 @@ Segment = list[TestNamespace]
 
 
 @pytest.fixture(scope="module")
-def segment() -> Iterator[Segment]:
-    """A wire (the first namespace) with three machines: 192.0.2.1 and fd00:0:0:2::1, and so on."""
-    with namespaces(4) as made:
-        wire, *machines = made
-        wire.ip("link add br0 type bridge mcast_snooping 0\nlink set br0 up\nlink set lo up")
-        for number, machine in enumerate(machines, 1):
-            machine.ip("link set lo up")
-            wire.ip(f"link add w{number} type veth peer name eth0 netns {machine.name}")
-            wire.ip(f"link set w{number} master br0\nlink set w{number} up")
-            machine.ip(
-                "link set eth0 up\n"
-                f"address add 192.0.2.{number}/24 dev eth0\naddress add fd00:0:0:2::{number}/64 dev eth0"
-            )
-        yield machines
+def wired() -> Iterator[Segment]:
+    """Three machines: 192.0.2.1 and fd00:0:0:2::1, and so on."""
+    with segment(3, "192.0.2./24", "fd00:0:0:2::/64") as places:
+        yield places
 
 
 def inside(machine: TestNamespace, program: str, *arguments: str) -> subprocess.Popen[str]:
@@ -85,24 +76,24 @@ def discovered(machine: TestNamespace, fingerprint: str, timeout_s: float) -> li
     return found
 
 
-def test_of_several_controllers_the_tokens_is_found(segment, announce):
-    announce(segment[0], ALPHA, "https://192.0.2.1:4780 https://[fd00:0:0:2::1]:4780", "192.0.2.1 fd00:0:0:2::1")
-    announce(segment[1], BETA, "https://192.0.2.2:4999", "0.0.0.0")
-    assert discovered(segment[2], ALPHA, PATIENCE_S) == ["192.0.2.1:4780", "[fd00:0:0:2::1]:4780"]
-    assert discovered(segment[2], BETA, PATIENCE_S) == ["192.0.2.2:4999"]
-    kind, message = discovered(segment[2], ABSENT, 2)
+def test_of_several_controllers_the_tokens_is_found(wired, announce):
+    announce(wired[0], ALPHA, "https://192.0.2.1:4780 https://[fd00:0:0:2::1]:4780", "192.0.2.1 fd00:0:0:2::1")
+    announce(wired[1], BETA, "https://192.0.2.2:4999", "0.0.0.0")
+    assert discovered(wired[2], ALPHA, PATIENCE_S) == ["192.0.2.1:4780", "[fd00:0:0:2::1]:4780"]
+    assert discovered(wired[2], BETA, PATIENCE_S) == ["192.0.2.2:4999"]
+    kind, message = discovered(wired[2], ABSENT, 2)
     assert kind == "not-found"
     for said in ("c" * 16, "192.0.2.1:4780", "192.0.2.2:4999", "2 other controllers"):
         assert said in message
 
 
-def test_a_controller_over_ipv6_alone_is_found(segment, announce):
-    announce(segment[0], ALPHA, "https://[fd00:0:0:2::1]:4780", "fd00:0:0:2::1")
-    assert discovered(segment[2], ALPHA, PATIENCE_S) == ["[fd00:0:0:2::1]:4780"]
+def test_a_controller_over_ipv6_alone_is_found(wired, announce):
+    announce(wired[0], ALPHA, "https://[fd00:0:0:2::1]:4780", "fd00:0:0:2::1")
+    assert discovered(wired[2], ALPHA, PATIENCE_S) == ["[fd00:0:0:2::1]:4780"]
 
 
-def test_where_nobody_announces_nothing_is_found(segment):
-    kind, message = discovered(segment[2], ALPHA, 0.5)
+def test_where_nobody_announces_nothing_is_found(wired):
+    kind, message = discovered(wired[2], ALPHA, 0.5)
     assert kind == "not-found"
     assert "no controller announced itself" in message
 
@@ -130,8 +121,8 @@ def test_join_finds_the_controller_of_its_token():
         assert "1 other controller announces itself on this segment: 10.0.0.1:4780" in refused.stderr
 
 
-def test_a_forged_announcement_hides_no_true_one(segment, announce):
-    announce(segment[1], ALPHA, "https://192.0.2.2:4780", "192.0.2.2")
-    announce(segment[0], ALPHA, "https://192.0.2.1:4780", "192.0.2.1")
-    assert set(discovered(segment[2], ALPHA, PATIENCE_S)) == {"192.0.2.1:4780", "192.0.2.2:4780"}
+def test_a_forged_announcement_hides_no_true_one(wired, announce):
+    announce(wired[1], ALPHA, "https://192.0.2.2:4780", "192.0.2.2")
+    announce(wired[0], ALPHA, "https://192.0.2.1:4780", "192.0.2.1")
+    assert set(discovered(wired[2], ALPHA, PATIENCE_S)) == {"192.0.2.1:4780", "192.0.2.2:4780"}
     assert SERVICE.endswith(".local.")  # and so never asked of a name server

@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 
 from plugin.kernel import namespace
-from sdn.machine.process import Process
-from sdn.machine.record import place_of
 from sdn.model.token import TokenKind, parse_token
 from tests.e2e.machines import PATIENCE_S, Machine, environment, machines, pings
 from tests.runtime.daemons import eventually
@@ -201,20 +199,7 @@ def test_the_token_is_in_no_title(first: Machine, second: Machine):
 def test_killed_while_it_joins_the_next_try_works_or_says_what_to_do(first: Machine, second: Machine, mark: str):
     path = second.directory / mark if mark.endswith(".sock") else second.directory / "state" / mark
     word = first.token()
-    process = subprocess.Popen(
-        second.words("join", first.address, word, "--name", "m2"), stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, env=environment(), start_new_session=True,
-    )  # fmt: skip
-    try:
-        eventually(path.exists, bool, f"{mark} is there")
-        for name in ("machine", "agent", "runtime"):
-            found = Process.find(place_of(str(second.directory)), name)
-            if found is not None:
-                found.signal(signal.SIGKILL)
-                found.close()
-    finally:
-        process.kill()
-        process.wait(PATIENCE_S)
+    second.kill_amid(path, "join", first.address, word, "--name", "m2")
     done = second.done("join", "-d", first.address, word, "--name", "m2")
     if done.returncode == 4:  # it has become a host
         assert "up starts it" in done.stderr

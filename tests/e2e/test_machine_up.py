@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 
 from plugin.kernel import namespace
-from sdn.machine.process import Process
-from sdn.machine.record import place_of
 from tests.e2e.machines import PATIENCE_S, Machine, environment, machines
 from tests.runtime.daemons import eventually
 
@@ -95,7 +93,7 @@ def test_in_the_foreground_it_says_what_happens_and_what_to_type(alone: Machine)
         assert re.search(r"^\d\d:\d\d:\d\d  agent       welcomed  ", text, re.M)
         assert "timestamp" not in text
         assert f"host {alone.name} is up, and its controller listens on {alone.address}:4780" in text
-        assert "the address of up0, the link of the default route" in text
+        assert "the address of eth0, the link of the default route" in text
         assert "token create" in text
         pids = alone.pids()
         assert set(pids) == ALL
@@ -260,20 +258,7 @@ def test_a_machine_without_a_default_route_is_alone_and_says_so(fresh: Machine):
 @pytest.mark.parametrize("mark", ["controller.sock", "agent.json"])
 def test_killed_while_it_is_set_up_the_next_try_does_it(fresh: Machine, mark: str):
     path = fresh.directory / mark if mark.endswith(".sock") else fresh.directory / "state" / mark
-    process = subprocess.Popen(
-        fresh.words("up", "--name", fresh.name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=environment(), start_new_session=True,
-    )  # fmt: skip
-    try:
-        eventually(path.exists, bool, f"{mark} is there")
-        for name in sorted(ALL):
-            found = Process.find(place_of(str(fresh.directory)), name)
-            if found is not None:
-                found.signal(signal.SIGKILL)
-                found.close()
-    finally:
-        process.kill()
-        process.wait(PATIENCE_S)
+    fresh.kill_amid(path, "up", "--name", fresh.name)
     fresh.up()
     assert fresh.host(fresh.name)["connected"]
     assert len(list(fresh.client.items("/v1/hosts"))) == 1

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdn.service.roots import find_root
-from tests.packet.namespaces import TestNamespace, namespaces
+from tests.e2e.machines import environment
+from tests.e2e.segment import segment
+from tests.packet.namespaces import TestNamespace
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN = "<!-- tutorial: {name}, executed line by line by tests/e2e/test_tutorials.py -->"
@@ -87,13 +89,14 @@ class Machines:
 
     def shell(self, machine: str, command: str) -> subprocess.CompletedProcess[str]:
         """Run a shell's line on a machine, whatever becomes of it."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("HAWSE_")}
-        environment["HAWSE_ROOT"] = str(self._folder / machine)
-        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        variables = environment() | {
+            "HAWSE_ROOT": str(self._folder / machine),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
         where = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self._places[machine].fd}", "unshare", "--uts"]
         named = ["sh", "-c", f'hostname {machine} && exec bash -c "$1"', "sh", command]
         return subprocess.run(
-            [*where, *named], capture_output=True, text=True, env=environment, timeout=PATIENCE_S, check=False,
+            [*where, *named], capture_output=True, text=True, env=variables, timeout=PATIENCE_S, check=False,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -109,13 +112,7 @@ class Machines:
 def machines(*names: str) -> Iterator[Machines]:
     """Machines on one segment, 10.0.0.1 and so on, in namespaces that have nothing else."""
     folder = Path(tempfile.mkdtemp())
-    with namespaces(1 + len(names)) as (wire, *places):
-        wire.ip("link add br0 type bridge mcast_snooping 0\nlink set br0 up\naddress add 10.0.0.254/24 dev br0")
-        for number, place in enumerate(places, 1):
-            wire.ip(f"link add w{number} type veth peer name eth0 netns {place.name}")
-            wire.ip(f"link set w{number} master br0\nlink set w{number} up")
-            place.ip(f"link set lo up\nlink set eth0 up\naddress add 10.0.0.{number}/24 dev eth0")
-            place.ip("route add default via 10.0.0.254")
+    with segment(len(names), "10.0.0./24", gateway=True) as places:
         made = Machines(folder, dict(zip(names, places, strict=True)))
         try:
             yield made
