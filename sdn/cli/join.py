@@ -32,10 +32,11 @@ def join_arguments(parser: argparse.ArgumentParser) -> None:
 
 def join(args: argparse.Namespace) -> int:
     """Join the fabric of a controller."""
-    from sdn.service.libc import wipe_title
+    from sdn.service.libc import keep_memory_private, wipe_title
 
     word = _word(args)
     wipe_title(word)  # before anything takes its time
+    keep_memory_private()
     from sdn.cli.waiting import parse_labels
     from sdn.client.trust import controller_url
     from sdn.machine.address import parse_vteps

@@ -20,6 +20,8 @@ from sdn.model.stream import Facts, Hello
 ROUTES_MAX = 4096
 """A host that speaks BGP has far more; automatic subnets need not avoid each of those."""
 UNDERLAY_MTU_MAX_BYTES = 65_535
+WORD_CHARACTERS_MAX = 128
+"""Of a host's version, and of its incarnation: both are kept, and shown on terminals."""
 
 
 def create_host(state: State, name: str, labels: dict[str, str], id_: HostId, actor: str) -> Plan[Host]:
@@ -54,10 +56,10 @@ def hello(state: State, host: Host, message: Hello, actor: str) -> Plan[Host]:
     """Take in what the agent says of its host, and raise the session."""
     changed = msgspec.structs.replace(
         host,
-        incarnation=message.incarnation,
+        incarnation=parse_word(message.incarnation, "an incarnation"),
         session=host.session + 1,
         datapath=message.datapath,
-        version=message.version,
+        version=parse_word(message.version, "a version"),
         **_underlay(message),
     )
     draft = Draft(state, actor)
@@ -88,6 +90,13 @@ def _underlay(message: Hello | Facts) -> dict[str, object]:
     vtep4, vtep6 = parse_vteps(message.vtep4, message.vtep6)
     routes = tuple(str(parse_prefix(route)) for route in message.routes)
     return {"vtep4": vtep4, "vtep6": vtep6, "mtu_bytes": message.mtu_bytes, "routes": routes}
+
+
+def parse_word(text: str, what: str) -> str:
+    """What a machine says of itself, in a word that can be kept. Raises: INVALID."""
+    if len(text) > WORD_CHARACTERS_MAX or not text.isprintable():
+        raise invalid(f"{text[:WORD_CHARACTERS_MAX]!r} is not {what}", "")
+    return text
 
 
 def parse_vteps(vtep4: str | None, vtep6: str | None) -> tuple[str | None, str | None]:

@@ -7,15 +7,13 @@ import msgspec
 from sdn.controller import keys, plan_tokens
 from sdn.controller.labels import parse_labels
 from sdn.controller.plan import Draft, Plan
-from sdn.controller.plan_hosts import parse_vteps, secret_record
+from sdn.controller.plan_hosts import parse_vteps, parse_word, secret_record
 from sdn.controller.specs import JoinSpec
 from sdn.controller.state import State
-from sdn.model.errors import conflict, invalid
+from sdn.model.errors import conflict
 from sdn.model.ids import HostId, parse_name
 from sdn.model.resources import Host
 from sdn.model.token import Token
-
-VERSION_CHARACTERS_MAX = 64
 
 
 def join(
@@ -38,8 +36,6 @@ def join(
 
 
 def _host(spec: JoinSpec, id_: HostId) -> Host:
-    if len(spec.version) > VERSION_CHARACTERS_MAX or not spec.version.isprintable():
-        raise invalid(f"{spec.version[:VERSION_CHARACTERS_MAX]!r} is not a version", "")
     vtep4, vtep6 = parse_vteps(spec.vtep4, spec.vtep6)
     return Host(
         id=id_,
@@ -47,7 +43,7 @@ def _host(spec: JoinSpec, id_: HostId) -> Host:
         labels=parse_labels(spec.labels),
         vtep4=vtep4,
         vtep6=vtep6,
-        version=spec.version,
+        version=parse_word(spec.version, "a version"),
     )
 
 

@@ -20,6 +20,7 @@ from sdn.machine.process import Process, wait_serving
 from sdn.machine.record import FIRST, MONITOR, RUNTIME, Machine, Place, daemon_words
 from sdn.machine.teller import Teller
 from sdn.model.errors import HawseError, Kind, unavailable
+from sdn.service.libc import keep_memory_private
 from sdn.service.pid_file import PidFile, running_pid
 
 READY_S = 60.0
@@ -67,6 +68,7 @@ class Monitor:
 
     def __enter__(self) -> Self:
         """Raises: CONFLICT (there is a monitor), DENIED, UNAVAILABLE."""
+        keep_memory_private()
         self._place.root.create()
         self._place.log_directory.mkdir(mode=0o700, exist_ok=True)
         self._pid_file.take()

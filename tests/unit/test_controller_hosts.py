@@ -75,6 +75,8 @@ async def test_a_host_says_only_its_own_hello(site: Site) -> None:
         {"vtep4": "nonsense"},
         {"mtu_bytes": 0},
         {"routes": ("10.0.0.1/8",)},
+        {"version": "1.0\x1b[2J"},
+        {"incarnation": "boot:" + "x" * 1000},
     ],
 )
 async def test_a_hello_with_nonsense_is_refused(site: Site, change: dict[str, object]) -> None:
