@@ -31,6 +31,8 @@ class Containers:
         self._around = around
         self._by_id: dict[str, Container] = {}
         self._names: dict[str, str] = {}
+        self._leaving: dict[str, asyncio.Event] = {}
+        """Of those that are found no more, but still have something to give back."""
 
     def __iter__(self) -> Iterator[Container]:
         return iter(list(self._by_id.values()))
@@ -129,13 +131,24 @@ class Containers:
         """
         record = container.record
         next_state(record.state, Act.REMOVE, record.name)
-        await self.drop(container)
-        await self._around.releases.release(container.id, record.attachments)
-        container.let_namespace_go()
+        left = self._leaving[container.id] = asyncio.Event()
+        try:
+            await self.drop(container)
+            await self._around.releases.release(container.id, record.attachments)
+            container.let_namespace_go()
+        finally:
+            del self._leaving[container.id]
+            left.set()
         if exit_ is not None:
             container.tell(exit_)
         container.tell_gone()
         self._around.events.note("remove", record.id, record.name)
+
+    async def left(self, container: str) -> None:
+        """Until one that is being removed, if it is, has given back what it had."""
+        leaving = self._leaving.get(container)
+        if leaving is not None:
+            await leaving.wait()
 
     def counts(self) -> dict[str, int]:
         """How many there are in each state."""

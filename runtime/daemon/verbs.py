@@ -199,14 +199,17 @@ class Verbs:
         except HawseError as error:
             gone = self._around.exits.identify(request.container) if error.kind is Kind.NOT_FOUND else None
             exit_ = None if gone is None else self._around.exits.find(gone, request.run)
-            if exit_ is None:
+            if gone is None or exit_ is None:
                 raise
+            await self._containers.left(gone)
             return result_reply(exit_)
         return result_reply(await self._end_of(container, request.run))
 
     async def _end_of(self, container: Container, run: int | None) -> Exit:
         record = container.record
         over = record.run > 0 and not container.living and not record.starting and container.timer is None
+        if over and record.spec.remove and not container.keep:  # it is being removed: told when it has given all back
+            return await container.ending()
         if (over and run is None) or (run is not None and (run < record.run or (over and run == record.run))):
             exit_ = self._around.exits.find(record.id, run)
             if exit_ is not None:
