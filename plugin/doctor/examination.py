@@ -27,7 +27,7 @@ from plugin.doctor.finding import Finding, unknown
 from plugin.doctor.packet import Packet
 from plugin.kernel import clock, namespace
 from plugin.kernel.netlink import DumpInterruptedError, NetlinkError
-from sdn.model.address import family_of
+from sdn.model.address import family_of, is_loopback
 from sdn.model.contract import ExamineResult
 from sdn.model.errors import HawseError
 from sdn.model.stream import Peer
@@ -165,14 +165,20 @@ class _Doing:
         asking = [self._pool.submit(duplicates.read_duplicates, uplink) for uplink in links]
         limits = {uplink.vtep: uplink.mtu_bytes for uplink in links}
         paths, measured = self._measure(limits)
-        findings = underlay.judge_uplinks(facts) + underlay.judge_settings(facts)
+        findings = underlay.judge_uplinks(facts, alone=self._is_alone()) + underlay.judge_settings(facts)
         for asked in asking:
             findings += duplicates.judge_duplicates(asked.result())
         return findings + self._judge_firewall(links, probed=path_findings.all_pass(measured)) + paths
 
+    def _is_alone(self) -> bool:
+        """Whether every controller of this machine is reached within it."""
+        return all(is_loopback(controller_address(url)[0]) for url in self._urls)
+
     def _measure(self, limits: dict[str, int]) -> tuple[list[Finding], list[path.Measured]]:
         result, probed = self._result, self._probed
         if result is None:
+            return [], []
+        if not self._vteps and not self._hosts:  # the uplink's finding says it
             return [], []
         if probed is None:
             return (fabric.judge_probe_problem(self._why, bool(self._hosts)) if self._why else []), []

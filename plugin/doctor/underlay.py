@@ -105,8 +105,16 @@ def _way(netlink: NetlinkSocket, target: str) -> Uplink | None:
         return None
 
 
-def judge_uplinks(facts: UnderlayFacts) -> list[Finding]:
-    """The links of the VTEPs, and the routes."""
+def judge_uplinks(facts: UnderlayFacts, *, alone: bool = False) -> list[Finding]:
+    """The links of the VTEPs, and the routes. `alone`: the controller is here, and no other machine can reach it."""
+    if not facts.uplinks and alone:
+        return [
+            warning(
+                CHECK, "this machine is alone: its controller listens where no other machine reaches it",
+                "containers here reach each other; no other machine can join",
+                "hawse down --keep-containers; hawse up -d --listen ADDRESS:PORT     # 'ip address' shows what it has",
+            )
+        ]  # fmt: skip
     if not facts.uplinks:
         return [
             problem(

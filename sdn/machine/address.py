@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
-from sdn.model.address import parse_address
+from sdn.model.address import is_loopback, parse_address
 from sdn.model.errors import invalid
 
 PORT_DEFAULT = 4780
@@ -82,6 +82,25 @@ def parse_vteps(texts: list[str]) -> dict[str, str]:
     return found
 
 
+def is_here(address: str) -> bool:
+    """Whether it is one of this machine's own addresses."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def require_here(vteps: dict[str, str]) -> None:
+    """Tunnels end where the address is. Raises: INVALID where this machine does not have it."""
+    for vtep in vteps.values():
+        if not is_here(vtep):
+            raise invalid(
+                f"--vtep {vtep}: this machine does not have that address", "see 'ip address' for those it has"
+            )
+
+
 def vteps_towards(host: str) -> dict[str, str]:
     """The VTEPs that this machine will have: the sources of its ways to a controller's addresses."""
     found: dict[str, str] = {}
@@ -92,10 +111,6 @@ def vteps_towards(host: str) -> dict[str, str]:
     for family, _, _, _, name in rows:
         key = "vtep6" if family == socket.AF_INET6 else "vtep4"
         source = source_towards(str(name[0]), family)
-        if key not in found and source is not None and not _is_loopback(source):
+        if key not in found and source is not None and not is_loopback(source):
             found[key] = source
     return found
-
-
-def _is_loopback(address: str) -> bool:
-    return address == "::1" or address.startswith("127.")

@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from sdn.machine.address import vteps_towards
+from sdn.machine.address import require_here, vteps_towards
 from sdn.machine.identity import read_identity, write_identity
 from sdn.machine.monitor import Monitor
 from sdn.machine.record import AGENT, JOINED, MONITOR, RUNTIME, Machine, Place, read_machine, write_machine
@@ -63,6 +63,7 @@ def require_fresh(place: Place, token: Token) -> None:
 
 def join(place: Place, joining: Joining, teller: Teller) -> None:
     """Become a host, and serve as one until a signal comes. Raises: HawseError; then the machine is as it was."""
+    require_here(joining.vteps)
     machine = Machine(daemons=JOINED, name=joining.name, datapath=joining.datapath, url=joining.url)
     with Monitor(place, teller) as monitor:
         require_fresh(place, joining.token)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sdn.machine import units
-from sdn.machine.address import Listen, choose_listen
+from sdn.machine.address import Listen, choose_listen, is_here, require_here
 from sdn.machine.identity import read_identity, write_identity
 from sdn.machine.local_runtime import containers, named
 from sdn.machine.monitor import Monitor
@@ -124,6 +124,7 @@ def already_up(place: Place) -> str:
 
 def up(place: Place, wishes: Wishes, teller: Teller) -> None:
     """Start all that this machine runs and keep it going until it is told to stop. Raises: HawseError."""
+    require_here(wishes.vteps)
     machine = decide(place, wishes)
     chosen = choose_listen() if machine.is_first and not machine.listen else None
     listen = (chosen.text,) if chosen else machine.listen
@@ -199,7 +200,7 @@ def _own_host(place: Place, name: str) -> dict[str, Any]:
             raise
         host = client.get(resource("hosts", name)).body
         vteps = [vtep for vtep in (host.get("vtep4"), host.get("vtep6")) if vtep]
-        if host.get("connected") or (host.get("incarnation") and not any(map(_is_here, vteps))):
+        if host.get("connected") or (host.get("incarnation") and not any(map(is_here, vteps))):
             raise conflict(
                 f"the controller of this machine has a host {name} already, which is another machine"
                 f" ({', '.join(vteps) or 'not connected'})",
@@ -207,16 +208,6 @@ def _own_host(place: Place, name: str) -> dict[str, Any]:
             ) from None
     credential: dict[str, Any] = client.post(resource("hosts", name, "credential")).body
     return credential
-
-
-def _is_here(address: str) -> bool:
-    """Whether it is one of this machine's own addresses."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((address, 0))
-    except OSError:
-        return False
-    return True
 
 
 def _remembered(place: Place, machine: Machine) -> Machine:

@@ -51,6 +51,11 @@ def family_of(address: str) -> Family:
     return 6 if ":" in address else 4
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address or name in text means the machine itself."""
+    return host in ("::1", "localhost") or host.startswith("127.")
+
+
 def address_number(address: str) -> int:
     """The integer of a valid address in text."""
     return int.from_bytes(address_bytes(address), "big")

@@ -14,6 +14,7 @@ import pytest
 
 from plugin.kernel import namespace
 from sdn.model.token import TokenKind, parse_token
+from sdn.model.version import VERSION
 from tests.e2e.machines import PATIENCE_S, Machine, environment, machines, pings
 from tests.runtime.daemons import eventually
 
@@ -135,9 +136,14 @@ def test_a_token_is_good_once_and_every_other_word_is_refused(first: Machine, se
     )
     assert "expired" in second.refused("join", first.address, expired["word"], code=8)
     assert "name" in second.refused("join", first.address, word, "--name", "m1", code=4)
-    taken = second.refused("join", first.address, word, "--name", "m2", "--vtep", first.address, code=4)
-    assert "m1" in taken
+    spec = {"token": first.token(), "name": "twin", "labels": {}, "version": VERSION, "vtep4": second.address}
+    first.client.post("/v1/join", spec)
+    taken = second.refused("join", first.address, word, "--name", "m2", code=4)
+    assert "twin" in taken
     assert "m2" in taken
+    first.hawse("host", "forget", "twin")
+    elsewhere = second.refused("join", first.address, word, "--name", "m2", "--vtep", first.address, code=5)
+    assert f"--vtep {first.address}: this machine does not have that address" in elsewhere
     assert state_of(second) == NOTHING
     second.hawse("join", "-d", first.address, word, "--name", "m2")  # none of all that has used it up
     second.hawse("leave")

@@ -253,6 +253,9 @@ def test_a_machine_without_a_default_route_is_alone_and_says_so(fresh: Machine):
     assert "token create" not in said
     fresh.hawse("network", "create", "web", "--subnet", "10.1.0.0/24")
     fresh.hawse("run", "--rm", "--network", "web", "host", "true")
+    examined = fresh.json("doctor")  # nothing is broken: nobody else is wanted
+    found = {one["check"]: one["verdict"] for one in examined["findings"]}
+    assert (found["uplink"], "problem" in found.values(), "path" in found) == ("warning", False, False)
 
 
 @pytest.mark.parametrize("mark", ["controller.sock", "agent.json"])

@@ -216,7 +216,10 @@ def test_wrong_uplinks() -> None:
     own = dataclasses.replace(LINK, ifname="br0", kind="bridge")
     only(underlay.judge_uplinks(underlaid(own, dataclasses.replace(WAY, uplink=Uplink(HERE, "br0", 1500)))), Verdict.OK)
     assert "no link of this host has" in only(underlay.judge_uplinks(underlaid(None))).found
-    assert "no VTEP" in only(underlay.judge_uplinks(underlay.UnderlayFacts({}, (), {}))).found
+    nothing = underlay.UnderlayFacts({}, (), {})
+    assert "no VTEP" in only(underlay.judge_uplinks(nothing)).found
+    alone = only(underlay.judge_uplinks(nothing, alone=True), Verdict.WARNING)  # works, for itself
+    assert "no other machine can join" in alone.follows
 
 
 def test_routes_to_the_others() -> None:
