@@ -86,11 +86,16 @@ def problem_document(error: HawseError, status: int) -> ProblemDocument:
         type=f"urn:hawse:problem:{error.kind.value}",
         title=http.HTTPStatus(status).phrase,
         status=status,
-        detail=error.message,
+        detail=_encodable(error.message),
         kind=error.kind.value,
         hint=error.hint,
-        facts=error.facts,
+        facts={key: _encodable(value) if isinstance(value, str) else value for key, value in error.facts.items()},
     )
+
+
+def _encodable(text: str) -> str:
+    """Bytes of a request that are not UTF-8 came as lone surrogates, and a sentence may repeat them."""
+    return text.encode(errors="replace").decode()
 
 
 def internal_error() -> HawseError:

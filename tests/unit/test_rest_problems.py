@@ -215,3 +215,14 @@ async def test_ready_and_healthy(served: Served) -> None:
 
 async def test_the_socket_is_private(served: Served) -> None:
     assert stat.S_IMODE(served.path.stat().st_mode) == 0o600
+
+
+async def test_bytes_that_are_no_text_are_refused_as_any_other(served: Served) -> None:
+    """Written by hand: a client's library would not send them."""
+    reader, writer = await asyncio.open_unix_connection(str(served.path))
+    writer.write(b"PUT /v1/networks/web HTTP/1.1\r\nHost: hawse\r\nConnection: close\r\nContent-Length: 2\r\n")
+    writer.write(b"Content-Type: application/json\r\nIf-Match: \xfc\xa1\r\n\r\n{}")
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert b"If-Match: ?" in answer
