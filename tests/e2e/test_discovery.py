@@ -105,6 +105,7 @@ def test_without_an_interface_one_sentence_says_so():
     assert "no network interface is up" in message
 
 
+@pytest.mark.slow  # three machines; what it is made of, the tests above and that of `hawse join --discover` have
 def test_join_finds_the_controller_of_its_token():
     with machines("one", "other", "third") as made:
         for machine in ("one", "other"):

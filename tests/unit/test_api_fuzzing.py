@@ -12,7 +12,7 @@ from sdn.controller.openapi import describe
 from sdn.controller.route import all_routes
 from tests.unit.api_fuzzing import Api, Exchange, fuzz, operations, serving_api
 
-EXAMPLES = 12
+EXAMPLES = 6
 EXAMPLES_LONG = 1000
 DOCUMENT: dict[str, Any] = describe(all_routes())
 
