@@ -20,7 +20,11 @@ from tests.runtime.daemons import BOUND_S, NOTHING, RunningDaemon, eventually, r
 
 pytestmark = pytest.mark.root
 
-COUNTING = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo line $i; sleep 0.02; done; exit 7"
+COUNTING = (
+    "trap enough=1 USR1; i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo line $i; sleep 0.02; done; "
+    "until [ $enough ]; do sleep 0.02; done; exit 7"
+)
+"""Talks for a second, and ends when it is told to."""
 LINES = b"".join(b"line %d\n" % number for number in range(1, 61))
 
 
@@ -69,6 +73,7 @@ def test_what_runs_lives_on_and_can_be_held_and_ended(daemon: RunningDaemon) -> 
     daemon.ask("UNPAUSE", container="paused")
     daemon.ask("KILL", container="paused")
     assert daemon.wait("paused") == 137
+    daemon.ask("KILL", container="talks", signal="SIGUSR1")
     assert daemon.wait("talks") == 7
     while os.read(descriptors["bell"], 4096):  # rung by the supervisor: the daemon's death is no end of it
         pass
@@ -161,6 +166,7 @@ def test_a_supervisors_death_is_not_noticed(daemon: RunningDaemon) -> None:
     kill_supervisor(daemon)
     made = daemon.run("sh", "-c", "exit 6", name="later")
     assert daemon.wait(made["id"]) == 6
+    daemon.ask("KILL", container="talks", signal="SIGUSR1")
     assert daemon.wait("talks") == 7
     assert daemon.output("talks") == LINES
 
