@@ -54,9 +54,11 @@ def reference(resource: dict[str, Any]) -> str:
 
 
 def complain(message: str, hint: str = "") -> None:
-    """One sentence on stderr, and what to do below it."""
-    lines = [f"hawse: {message}", *([f"       {hint}"] if hint else [])]
-    print("\n".join(map(printable, "\n".join(lines).split("\n"))), file=sys.stderr)
+    """One sentence on stderr, and what to do below it; of a word at the wrong place, nothing secret."""
+    from sdn.model.credential_text import hide_credentials
+
+    lines = hide_credentials("\n".join([f"hawse: {message}", *([f"       {hint}"] if hint else [])])).split("\n")
+    print("\n".join(map(printable, lines)), file=sys.stderr)
 
 
 def printable(text: str) -> str:

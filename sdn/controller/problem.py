@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from sdn.model.credential_text import hide_credentials
 from sdn.model.errors import HawseError, Kind
 
 CONTENT_TYPE = "application/problem+json"
@@ -81,16 +82,20 @@ def status_of(error: HawseError, conditional: bool) -> int:
 
 
 def problem_document(error: HawseError, status: int) -> ProblemDocument:
-    """The document of an error."""
+    """The document of an error. It repeats what was sent, but for credentials: their place is a header."""
     return ProblemDocument(
         type=f"urn:hawse:problem:{error.kind.value}",
         title=http.HTTPStatus(status).phrase,
         status=status,
-        detail=_encodable(error.message),
+        detail=_shown(error.message),
         kind=error.kind.value,
         hint=error.hint,
-        facts={key: _encodable(value) if isinstance(value, str) else value for key, value in error.facts.items()},
+        facts={key: _shown(value) if isinstance(value, str) else value for key, value in error.facts.items()},
     )
+
+
+def _shown(text: str) -> str:
+    return hide_credentials(_encodable(text))
 
 
 def _encodable(text: str) -> str:

@@ -1,4 +1,7 @@
-"""The log: one line per event, key=value or JSON, on stderr or in a file. Nothing secret is ever given to it."""
+"""The log: one line per event, key=value or JSON, on stderr or in a file.
+
+Nothing secret is given to it; and what others sent (a path, a name), and may be a credential, is hidden in each line.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import sys
 import traceback
 from typing import Any, TextIO
 
+from sdn.model.credential_text import hide_credentials
 from sdn.model.errors import invalid
 from sdn.service.startup import lean_imports
 
@@ -48,6 +52,7 @@ def set_up_log(path: str | None = None, form: str = "text", level: int = logging
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,
+            lambda _logger, _name, line: hide_credentials(line),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=stream),

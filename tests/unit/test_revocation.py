@@ -231,6 +231,14 @@ async def test_tokens_that_cannot_be(served: Served, spec: dict[str, Any]) -> No
     assert answer.body["hint"]
 
 
+async def test_a_time_that_is_too_long_is_told_as_people_say_it(served: Served) -> None:
+    answer = await served.ask("POST", "/v1/tokens", {"ttl_s": 99 * 86400})
+    assert (answer.body["message"], answer.body["hint"]) == (
+        "a join token cannot be usable for 99 days",
+        "more than 0 s, and 30 days at most",
+    )
+
+
 # --- where secrets are not ---
 
 
@@ -256,6 +264,13 @@ async def test_no_secret_is_told_anywhere(tcp: Remote, capsys: pytest.CaptureFix
     answers += [await tcp.ask("POST", "/v1/join", {"token": user, "name": "h2"})]
     answers += [await tcp.ask("GET", "/v1/tenants", bearer=word) for word in (user, user[:-2], host, made["word"])]
     answers += [await tcp.ask("GET", "/v1/stream", bearer=word) for word in (user, host, host[:-2])]
+    for word in (made["word"], user, host):  # where it does not belong, it is not repeated
+        answers += [await served.ask(*asked) for asked in (("DELETE", f"/v1/tokens/{word}"), ("GET", f"/{word}"))]
+        answers += [
+            await served.ask("GET", f"/v1/networks?tenant={word}"),
+            await served.ask("GET", f"/v1/hosts?{word}=1"),
+        ]
+        answers += [await tcp.ask("POST", "/v1/join", {"token": made["word"][:-1], "name": word})]
     await served.ask("DELETE", "/v1/tokens/ann")
     answers += [await tcp.ask("GET", "/v1/tenants", bearer=user)]
     for path in ("/v1/tokens", "/v1/hosts", "/v1/events?since=0&follow=0", "/metrics", "/openapi.json", "/v1/status"):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdn.model.credential_text import hide_credentials
 from sdn.model.errors import HawseError, Kind
 from sdn.model.ids import ALPHABET
 from sdn.model.token import DIGITS, Token, TokenKind, parse_token, token_id
@@ -55,3 +56,17 @@ def test_what_is_no_token_or_another_kinds() -> None:
     assert "a join token, and a user token is wanted" in refusal(str(ONE), TokenKind.USER)
     assert "pasted behind it" in refusal(str(ONE) + "aa")
     assert "no token has" in refusal(str(ONE)[:-1] + "!")
+
+
+@given(tokens, st.text(), st.text(alphabet=" /'\"=&,\n"))
+def test_nothing_secret_of_a_word_is_left_in_a_text(token: Token, before: str, after: str) -> None:
+    text = hide_credentials(f"{before}'{token}{after}{token}")
+    assert not any(str(token)[at : at + 12] in text for at in range(len("hawse-join-"), len(str(token)) - 12))
+    assert "…" in text
+
+
+def test_what_is_no_credential_is_left_in_a_text() -> None:
+    host = "01hf7yat052r00k6agv0vfcxec"
+    assert hide_credentials(f"host:{host}:{'ab' * 32} is refused") == f"host:{host}:… is refused"
+    for text in (f"host {host}: {'ab' * 32}", "start with hawse-join-", "fd00::1", f"sha256:{'ab' * 32}"):
+        assert hide_credentials(text) == text
