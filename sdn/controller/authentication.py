@@ -96,7 +96,7 @@ def _shown(edge: Edge, request: web.Request, access: Access) -> Principal:
 
 def _host(edge: Edge, id_: str, secret: str) -> Principal:
     try:
-        host = edge.core.authenticate(HostId(id_), secret)
+        host = edge.core.custody.authenticate(HostId(id_), secret)
     except HawseError as error:
         raise UnprovenError(error.message, error.hint) if error.kind is Kind.DENIED else error from None
     return Principal(f"host:{host.name}", host=host.id)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
@@ -21,18 +20,16 @@ from sdn.controller.custody import Custody
 from sdn.controller.desk import AgentDesk
 from sdn.controller.events import Event, EventLog
 from sdn.controller.fleet import Fleet
-from sdn.controller.keys import HostTrust
 from sdn.controller.ledger import Ledger, load_state
 from sdn.controller.options import Options
 from sdn.controller.plan import Plan
-from sdn.controller.plan_credentials import new_secret, secret_sha256
+from sdn.controller.plan_credentials import new_secret
 from sdn.controller.plan_release import release_chunk
 from sdn.controller.references import DEFAULT_TENANT
 from sdn.controller.session import HostStream
 from sdn.controller.specs import NetworkSpec, SubnetSpec, TenantSpec
 from sdn.controller.state import State, SubnetUsage
 from sdn.controller.status import HostState, Status, Step
-from sdn.model.codec import encode_msgpack
 from sdn.model.errors import HawseError, Kind, conflict, denied, invalid, unavailable
 from sdn.model.ids import HostId, IdSource, NetworkId, Revision, TenantId, is_id
 from sdn.model.resources import Endpoint, Host, Network, Tenant
@@ -41,8 +38,6 @@ from sdn.store.interface import Store
 T = TypeVar("T")
 SELF = "controller"
 """The actor of what the controller does by itself."""
-NO_SECRET = encode_msgpack(bytes(32))
-"""Compared with where a host is not known, so that it takes as long; nothing has this hash."""
 
 
 class Core:
@@ -307,17 +302,6 @@ class Core:
         await self._write(lambda state: plan_hosts.set_credential(state, state.resolve_host(id_), secret, actor), actor)
         self._cut(id_, _voided())
         return secret
-
-    def authenticate(self, host: HostId, secret: str) -> Host:
-        """The host whose secret this is, also one that it was offered and may have by now. Raises: DENIED."""
-        shown = secret_sha256(secret)
-        trust = self.state.trusts.get(host, HostTrust())
-        good = hmac.compare_digest(self.state.credentials.get(host, NO_SECRET), encode_msgpack(shown))
-        for one in trust.offered:
-            good |= hmac.compare_digest(one, shown)
-        if not good or host not in self.state.hosts:
-            raise denied("this is not the secret of a known host", "mint a credential for the host and give it that")
-        return self.state.hosts[host]
 
     async def delete_endpoint(
         self, reference: str, actor: str, within: TenantId | None = None

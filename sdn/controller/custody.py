@@ -9,6 +9,7 @@ are to be trusted, and is remembered to have them when it says so, there and in 
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -18,13 +19,16 @@ from sdn.controller.fleet import Fleet
 from sdn.controller.keys import HostTrust
 from sdn.controller.ledger import Ledger
 from sdn.controller.session import HostStream
-from sdn.model.errors import HawseError, unavailable
+from sdn.model.codec import encode_msgpack
+from sdn.model.errors import HawseError, denied, unavailable
 from sdn.model.ids import HostId
 from sdn.model.resources import Host
 from sdn.model.stream import Credentials, Hello
 
 KEEP_S = 10.0
 """For a host to write down what it is given."""
+NO_SECRET = encode_msgpack(bytes(32))
+"""Compared with where a host is not known, so that it takes as long; nothing has this hash."""
 
 
 class Trust(NamedTuple):
@@ -94,6 +98,18 @@ class Custody:
                 self._events.soft("host.authority-not-kept", id=host.id, name=host.name, reason=error.message)
 
     # --- secrets ---
+
+    def authenticate(self, host: HostId, secret: str) -> Host:
+        """The host whose secret this is, also one that it was offered and may have by now. Raises: DENIED."""
+        shown = plan_credentials.secret_sha256(secret)
+        state = self._ledger.state
+        trust = state.trusts.get(host, HostTrust())
+        good = hmac.compare_digest(state.credentials.get(host, NO_SECRET), encode_msgpack(shown))
+        for one in trust.offered:
+            good |= hmac.compare_digest(one, shown)
+        if not good or host not in state.hosts:
+            raise denied("this is not the secret of a known host", "mint a credential for the host and give it that")
+        return state.hosts[host]
 
     async def rotate(self, reference: str, actor: str) -> Host:
         """A new secret for a connected host; when this returns, the one before is void.

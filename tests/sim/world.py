@@ -107,7 +107,7 @@ class World:
         core, centre = self.centre.core, self.centre.life
         if not machine.reachable or core is None or centre is None:
             raise unavailable("cannot reach the controller", "is it running?")
-        core.authenticate(machine.host, machine.secret)
+        core.custody.authenticate(machine.host, machine.secret)
         stream = core.connect(machine.host)
         wire = Wire(stream, agent, centre, agent.pause_s, lambda: self.centre.wires.remove(wire))
         self.centre.wires.append(wire)

@@ -33,16 +33,16 @@ async def test_a_credential_is_good_for_its_host_until_the_next(site: Site) -> N
     host, _ = await site.core.create_host("h1", {}, "test")
     other, _ = await site.core.create_host("h2", {}, "test")
     first = await site.core.mint_credential("h1", "test")
-    assert site.core.authenticate(host.id, first) == host
+    assert site.core.custody.authenticate(host.id, first) == host
     second = await site.core.mint_credential("h1", "test")
     assert first != second
     assert not [record for record in site.disk.records.values() if second.encode() in record.value]
     assert not [change for change in site.disk.log if second.encode() in change.note]
     await site.start()
-    assert site.core.authenticate(host.id, second) == host
+    assert site.core.custody.authenticate(host.id, second) == host
     for id_, secret in ((host.id, first), (other.id, second), (HostId("nobody"), second), (host.id, "")):
         with pytest.raises(HawseError) as caught:
-            site.core.authenticate(id_, secret)
+            site.core.custody.authenticate(id_, secret)
         assert caught.value.kind is Kind.DENIED
 
 
@@ -217,7 +217,7 @@ async def test_forgetting(site: Site) -> None:
     assert len(site.core.state.endpoints) == 1
     assert not [key for key in site.disk.records if agent.host in key]
     with pytest.raises(HawseError):
-        site.core.authenticate(agent.host, secret)
+        site.core.custody.authenticate(agent.host, secret)
     await refused(Kind.NOT_FOUND, _welcome(agent))
     assert (await site.core.forget_host("h1", False, "test"))[0] is None
 

@@ -43,7 +43,7 @@ def good(site: Site, host: HostId, *secrets: str) -> list[bool]:
     for secret in secrets:
         taken = False
         with contextlib.suppress(HawseError):
-            taken = site.core.authenticate(host, secret).id == host
+            taken = site.core.custody.authenticate(host, secret).id == host
         found.append(taken)
     return found
 

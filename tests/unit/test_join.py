@@ -14,7 +14,7 @@ from sdn.controller.specs import JoinSpec, TenantSpec, TokenSpec
 from sdn.model.codec import encode_msgpack
 from sdn.model.errors import HawseError, Kind
 from sdn.model.ids import EndpointId, HostId
-from sdn.model.stream import (
+from sdn.model.stream import Answer, Delta, Detached, DetachRequest, Failed, Hello, Refused, Report, Sync, down_decoder
     Detached,
     DetachRequest,
     Failed,
@@ -198,7 +198,7 @@ async def test_who_comes_back_is_another_host(tcp: Remote) -> None:
     assert (core.revision, list(core.state.endpoints)) == (revision, [kept.id])
     assert core.status().hosts[0].applied_revision == 0
     with pytest.raises(HawseError) as caught:
-        core.authenticate(HostId(old["host"]), old["secret"])
+        core.custody.authenticate(HostId(old["host"]), old["secret"])
     assert caught.value.kind is Kind.DENIED
     await agent.say(DetachRequest(session=agent.session, request=10, endpoints=(EndpointId(left.id),)))
     await agent.hear(Detached)
@@ -236,6 +236,42 @@ async def test_a_host_speaks_for_itself_alone(tcp: Remote) -> None:
     away = core.connect(HostId(ids[0]))
     await away.receive(encode_msgpack(hello))
     assert "which is the VTEP of host b" in await refusal(away)
+
+
+async def test_a_host_reads_its_own_topics_alone(tcp: Remote) -> None:
+    """Whatever it says that it has already."""
+    core = tcp.served.core
+    await tcp.served.ask("POST", "/v1/networks", {"name": "web"})
+    own, other = [(await join(tcp, (await tcp.token())["word"], name)).body["host"] for name in ("a", "b")]
+    victim = await Agent.connect(core, other, vtep4="192.0.2.2")
+    endpoint = (await victim.attach("web", "c1")).endpoint
+    foreign = {f"network/{endpoint.network}", f"tenant/{endpoint.tenant}", f"host/{other}", "", "network/../x"}
+    for revision in (0, 1, core.revision, 1 << 62):
+        stream = core.connect(HostId(own))
+        claimed = dict.fromkeys([*foreign, f"host/{own}"], revision)
+        hello = Hello(host=HostId(own), incarnation="boot:x", mtu_bytes=1500, vtep4="192.0.2.1", topics=claimed)
+        await stream.receive(encode_msgpack(hello))
+        said: list[Any] = []
+        while not said or not isinstance(said[-1], Sync):
+            said.append(down_decoder.msgpack(await stream.outgoing()))
+        assert {message.topic for message in said if isinstance(message, Delta)} <= {f"host/{own}"}
+        session = core.state.hosts[HostId(own)].session
+        for number, message in enumerate((
+            Answer(request=1, value="what nobody asked"),
+            DetachRequest(session=session, request=1, endpoints=(EndpointId(endpoint.id),)),
+            Report(session=session, revision=1 << 62, failures={f"endpoint/{endpoint.id}": "no"}),
+        )):  # fmt: skip
+            await stream.receive(encode_msgpack(message))
+            assert core.state.endpoints[EndpointId(endpoint.id)].host == other, number
+        states = {state.id: state for state in core.status().hosts}
+        assert (states[HostId(other)].failures, states[HostId(own)].applied_revision) == ({}, core.revision)
+        await stream.receive(encode_msgpack(Report(session=victim.session + 100, revision=1)))
+        last: Any = None
+        while (raw := await stream.outgoing()) is not None:
+            last = down_decoder.msgpack(raw)
+        assert isinstance(last, Refused), "a session of another stream ends this one"
+    assert core.status().hosts[1].connected
+    victim.close()
 
 
 async def test_a_drained_host_keeps_what_it_has(tcp: Remote) -> None:

@@ -138,7 +138,7 @@ async def test_a_hosts_life(served: Served) -> None:
     assert credential.body["fingerprint"] == served.identity.fingerprint
     assert credential.body["authority"] == served.identity.bundle
     assert credential.body["controllers"] == [f"https://{served.address}"]
-    assert served.core.authenticate(credential.body["host"], credential.body["secret"]).name == "h1"
+    assert served.core.custody.authenticate(credential.body["host"], credential.body["secret"]).name == "h1"
     got = await served.ask("GET", "/v1/hosts/h1")
     assert (got.body["connected"], got.body["applied_revision"], got.body["failures"]) == (False, 0, {})
     assert credential.body["secret"] not in str(served.log.lines)

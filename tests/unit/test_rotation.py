@@ -100,7 +100,7 @@ async def agent(path: Path) -> AsyncIterator[Host]:
 def is_good(served: Served, host: str, secret: str) -> bool:
     """Whether the controller takes that secret."""
     with contextlib.suppress(HawseError):
-        return served.core.authenticate(HostId(host), secret).name == "h1"
+        return served.core.custody.authenticate(HostId(host), secret).name == "h1"
     return False
 
 
