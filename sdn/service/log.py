@@ -35,6 +35,10 @@ def _open_log(path: str) -> TextIO:
         raise invalid(f"the log {path!r} cannot be opened: {reason}", "choose another --log FILE") from None
 
 
+def _hide(_logger: Any, _name: str, line: Any) -> str:
+    return hide_credentials(line)  # of a renderer: text
+
+
 def set_up_log(path: str | None = None, form: str = "text", level: int = logging.INFO) -> TextIO:
     """Where every event goes from now on. Returns the stream, which stays open as long as the process.
 
@@ -52,7 +56,7 @@ def set_up_log(path: str | None = None, form: str = "text", level: int = logging
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,
-            lambda _logger, _name, line: hide_credentials(line),
+            _hide,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=stream),

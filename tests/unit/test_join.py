@@ -14,7 +14,9 @@ from sdn.controller.specs import JoinSpec, TenantSpec, TokenSpec
 from sdn.model.codec import encode_msgpack
 from sdn.model.errors import HawseError, Kind
 from sdn.model.ids import EndpointId, HostId
-from sdn.model.stream import Answer, Delta, Detached, DetachRequest, Failed, Hello, Refused, Report, Sync, down_decoder
+from sdn.model.stream import (
+    Answer,
+    Delta,
     Detached,
     DetachRequest,
     Failed,
@@ -253,7 +255,7 @@ async def test_a_host_reads_its_own_topics_alone(tcp: Remote) -> None:
         await stream.receive(encode_msgpack(hello))
         said: list[Any] = []
         while not said or not isinstance(said[-1], Sync):
-            said.append(down_decoder.msgpack(await stream.outgoing()))
+            said.append(down_decoder.msgpack(await stream.outgoing() or b""))
         assert {message.topic for message in said if isinstance(message, Delta)} <= {f"host/{own}"}
         session = core.state.hosts[HostId(own)].session
         for number, message in enumerate((
