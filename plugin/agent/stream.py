@@ -148,7 +148,8 @@ def _explain(url: str, error: BaseException) -> HawseError | None:
     match error:
         case aiohttp.WSServerHandshakeError(status=401 | 403):
             return denied(
-                f"{url} does not accept this host's credential", "mint a new one: POST /v1/hosts/NAME/credential"
+                f"{url} does not accept this host's credential",
+                "if the host was forgotten there: hawse leave, and hawse join with a new token",
             )
         case aiohttp.WSServerHandshakeError():
             return unavailable(f"{url} answered {error.status} to the stream", "is this a controller?")

@@ -91,8 +91,7 @@ def judge_agent(facts: AgentFacts) -> list[Finding]:
     if result.away:
         follows = "nothing new is attached here; what is wired goes on"
         hint = result.away_hint if result.away_hint not in ("", "try again") else "see `controller` for why"
-        again = f"{hint}; it connects again by itself"
-        return [problem("agent", f"its stream is down: {result.away}", follows, again)]
+        return [problem("agent", f"its stream is down: {result.away}", follows, f"{hint}; it tries again by itself")]
     text = f"host {result.name}, connected (session {result.session}, revision {result.revision})"
     return [ok("agent", text, session=result.session, revision=result.revision)]
 

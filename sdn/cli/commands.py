@@ -276,7 +276,7 @@ COMMANDS: tuple[Command, ...] = (
     _command("version", "show the version of each daemon", "sdn.cli.version", "version", "hawse version -o json"),
     Command(
         ("help",), "explain a topic or a command", "sdn.cli.topics:explain", "sdn.cli.topics:help_arguments",
-        daemon=True, examples=("hawse help networks", "hawse help network create"),
+        examples=("hawse help networks", "hawse help network create"),
     ),
     _command(
         "completion", "print a completion script for bash, zsh or fish", "sdn.cli.completion", "completion",

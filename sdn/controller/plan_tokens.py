@@ -24,10 +24,11 @@ from sdn.model.ids import TenantId, parse_name
 from sdn.model.token import Token, TokenKind
 
 JOIN_TTL_S = 3600.0
-JOIN_TTL_MAX_S = 30 * 86400.0
+DAY_S = 86400.0
+JOIN_TTL_MAX_S = 30 * DAY_S
 """A join token makes whoever finds it a host: it must end by itself."""
-USER_TTL_MAX_S = 3650 * 86400.0
-KEPT_S = 30 * 86400.0
+USER_TTL_MAX_S = 3650 * DAY_S
+KEPT_S = 30 * DAY_S
 """How long a token that can be used no more is kept, so that who tries is told why."""
 PURGE_MAX = 16
 """Records that are removed with each creation: more than are made, so they cannot pile up."""
@@ -168,12 +169,17 @@ def _expiry(spec: TokenSpec, now_s: float) -> float:
     most_s = JOIN_TTL_MAX_S if join else USER_TTL_MAX_S
     if not (0 < ttl_s <= most_s or (ttl_s == 0 and not join)):
         raise invalid(
-            f"a {spec.kind} token cannot be usable for {ttl_s:g} s",
-            f"at most {most_s:g} s" + ("" if join else "; 0: until it is revoked"),
+            f"a {spec.kind} token cannot be usable for {_span(ttl_s)}",
+            f"more than 0 s, and {_span(most_s)} at most" + ("" if join else "; 0: until it is revoked"),
             ttl_s=ttl_s,
             limit=most_s,
         )
     return now_s + ttl_s if ttl_s else 0.0
+
+
+def _span(seconds: float) -> str:
+    """As people say it: `30 days`, `1 s`."""
+    return f"{seconds / DAY_S:g} days" if seconds >= DAY_S else f"{seconds:g} s"
 
 
 def _purge(draft: Draft, state: State, now_s: float) -> set[str]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sdn.client.client import Client
 from sdn.machine.record import Place
-from sdn.model.errors import HawseError
+from sdn.model.errors import HawseError, Kind
 from sdn.model.version import VERSION
 from sdn.service.contract_client import request
 
@@ -35,9 +35,14 @@ def versions(place: Place, client: Client) -> list[Part]:
 def _fleet(client: Client) -> list[Part]:
     try:
         status = client.get("/v1/status", timeout_s=ASK_S).body
-        parts = [Part("controller", client.url, str(status.get("version") or "unknown"))]
+    except HawseError as error:
+        return [Part("controller", client.url, "", error.message)]
+    parts = [Part("controller", client.url, str(status.get("version") or "unknown"))]
+    try:
         hosts = list(client.items("/v1/hosts"))
     except HawseError as error:
+        if error.kind is Kind.DENIED:  # a tenant's user: hosts are not theirs to see
+            return parts
         return [Part("controller", client.url, "", error.message)]
     return parts + [Part("agent", str(host["name"]), str(host.get("version") or "unknown")) for host in hosts]
 

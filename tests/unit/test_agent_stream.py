@@ -123,6 +123,7 @@ async def test_a_credential_that_is_void(served: Served, tmp_path: Path) -> None
     async with agent_of(configuration, tmp_path) as core:
         error = await refusal(core)
         assert (error.kind, "does not accept this host's credential" in error.message) == (Kind.DENIED, True)
+        assert "hawse join" in (error.hint or "")  # what a person can type
         assert configuration.secret not in str(error)
 
 

@@ -370,6 +370,8 @@ def agent(said: ExamineResult | None, **more: Any) -> fabric.AgentFacts:
 def test_the_agent() -> None:
     only(fabric.judge_agent(agent(result())), Verdict.OK)
     assert "its stream is down: refused" in only(fabric.judge_agent(agent(result(away="refused")))).found
+    forgotten = only(fabric.judge_agent(agent(result(away="refused", away_hint="hawse leave"))))
+    assert forgotten.remedy == ("hawse leave; it tries again by itself",)
     assert "not running" in only(fabric.judge_agent(agent(None, away="the agent is not running"))).found
     assert "the machine alone" in only(fabric.judge_agent(agent(None, joined=False)), Verdict.UNKNOWN).found
     assert only(fabric.judge_agent(agent(None, away="no", denied=True)), Verdict.UNKNOWN).remedy == ("run it as root",)

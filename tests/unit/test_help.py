@@ -75,6 +75,7 @@ FACTS: dict[str, list[str]] = {
         f"for {plan_tokens.JOIN_TTL_MAX_S / DAY_S:g} days at most",
         f"of one /{throttle.IPV6_PREFIX}): {throttle.FREE:g} are refused at once",
         f"by up to {throttle.DELAY_MAX_S:g} s",
+        "then sent away with 429",  # HTTP's own
         f"{plans.INTERFACES_MAX} networks for a container. At least {container.MEMORY_BYTES_MIN // MIB} MiB",
         f"{container.LOG_BYTES_MAX // MIB} MiB of output",
         f"{exits.KEEP} exits and {events.KEEP} events",
@@ -228,6 +229,11 @@ def test_on_a_terminal_headings_are_bold_and_lines_fit(environment, bold):
 def test_an_unknown_topic_names_the_nearest(typed, says, capsys):
     assert cli.main(["help", typed]) == Exit.USAGE
     assert says in capsys.readouterr().err
+
+
+def test_help_is_there_whatever_is_said_before_the_command(capsys):
+    assert cli.main(["--root", "/nowhere", "help", "machines"]) == 0
+    assert capsys.readouterr().out.startswith("Machines")
 
 
 def test_help_of_commands_groups_and_all(capsys):

@@ -7,20 +7,23 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sdn.cli.exits import EXITS, Exit
+from sdn.client.client import Client, Reply
 from sdn.machine import join, log_lines, record, redaction, start, units, versions
 from sdn.machine.address import parse_vteps
 from sdn.machine.monitor import BACKOFF_FIRST_S, BACKOFF_MAX_S, HEALED_S, next_delay_s
 from sdn.machine.process import KINDS
 from sdn.machine.record import Machine, Place, daemon_environment, daemon_words, read_machine, write_machine
 from sdn.machine.teller import Foreground
-from sdn.model.errors import HawseError, Kind
+from sdn.model.errors import HawseError, Kind, denied
 from sdn.model.version import VERSION
 from sdn.service.roots import find_root
 
@@ -199,6 +202,24 @@ def test_what_is_none_stays():
 @given(st.lists(st.text("abc{}:,'\" \n=", max_size=20)), st.text("0123456789abcdef", min_size=16, max_size=64))
 def test_a_known_secret_is_taken_out_wherever_it_is(around: list[str], secret: str):
     assert secret not in redaction.redact(secret.join(around), [secret])
+
+
+class TenantsClient:
+    """A controller, as a tenant's user sees it."""
+
+    url = "https://10.0.0.1:4780"
+
+    def get(self, path: str, timeout_s: float) -> Reply:
+        assert (path, timeout_s > 0) == ("/v1/status", True)
+        return Reply(200, {}, {"version": "9.9.9"})
+
+    def items(self, path: str) -> Iterator[object]:
+        raise denied(f"GET {path} is for administrators")
+
+
+def test_who_may_not_see_hosts_is_told_the_controllers_version(place: Place):
+    found = versions.versions(place, cast(Client, TenantsClient()))
+    assert versions.Part("controller", TenantsClient.url, "9.9.9") in found
 
 
 def test_versions_that_differ_are_pointed_out():

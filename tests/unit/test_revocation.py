@@ -233,7 +233,7 @@ async def test_tokens_that_cannot_be(served: Served, spec: dict[str, Any]) -> No
 
 async def test_a_time_that_is_too_long_is_told_as_people_say_it(served: Served) -> None:
     answer = await served.ask("POST", "/v1/tokens", {"ttl_s": 99 * 86400})
-    assert (answer.body["message"], answer.body["hint"]) == (
+    assert (answer.body["detail"], answer.body["hint"]) == (
         "a join token cannot be usable for 99 days",
         "more than 0 s, and 30 days at most",
     )
