@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import shlex
@@ -21,6 +22,7 @@ from sdn.cli.exits import EXITS, Exit
 from sdn.cli.output import print_properties, print_table, printable
 from sdn.cli.waiting import parse_labels
 from sdn.model.errors import HawseError, Kind
+from sdn.model.token import Token, TokenKind, token_id
 
 
 def run(*argv: str) -> int:
@@ -270,3 +272,13 @@ def test_find_takes_the_longest_command():
     assert command is not None
     assert command.words == ("network", "ls")
     assert find(("nothing",)) is None
+
+
+@pytest.mark.parametrize("line", ["{}", "--controller {} host ls", "join {} {} {}"])
+def test_a_tokens_word_at_the_wrong_place_is_not_repeated(line, capsys):
+    word = str(Token(TokenKind.JOIN, "ab" * 32, token_id(5), "cd" * 16))
+    with contextlib.suppress(SystemExit):
+        assert cli.main(line.format(word, word, word).split()) != Exit.OK
+    said = "".join(capsys.readouterr())
+    assert "hawse-join-…" in said
+    assert word[20:32] not in said
