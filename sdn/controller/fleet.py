@@ -182,19 +182,22 @@ class Fleet:
             self._events.soft("host.disconnected", id=host.id, name=host.name, session=stream.session)
 
     def check_vteps(self, host: Host, vtep4: str | None, vtep6: str | None) -> None:
-        """Raises: CONFLICT when another host has one of these: one that is connected, or that has endpoints.
+        """Raises: CONFLICT when another host has one of these: one that is connected, has endpoints, or just joined.
 
-        To whom the VTEP is, goes what is meant for the endpoints of its host, also while that host is away.
+        To whom the VTEP is, goes what is meant for the endpoints of its host, also while that is away. Who was here
+        and has nothing may come back with another address: it keeps none from others meanwhile.
         """
         state = self._ledger.state
         for other in state.hosts.values():
-            if other.id == host.id or (other.id not in self.streams and len(state.topics_of(other.id)) < 2):
+            idle = other.session and other.id not in self.streams and len(state.topics_of(other.id)) < 2
+            if other.id == host.id or idle:
                 continue
             for vtep, theirs in ((vtep4, other.vtep4), (vtep6, other.vtep6)):
                 if vtep is not None and vtep == theirs:
                     raise conflict(
                         f"host {host.name} says that its VTEP is {vtep}, which is the VTEP of host {other.name}",
-                        "give each host its own underlay address, or name another with --vtep",
+                        "give each host its own underlay address, or name another with --vtep; "
+                        f"if that host is gone: hawse host forget {other.name}",
                         vtep=vtep,
                         hosts=[host.name, other.name],
                     )

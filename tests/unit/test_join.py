@@ -211,7 +211,14 @@ async def test_who_comes_back_is_another_host(tcp: Remote) -> None:
 async def test_a_host_speaks_for_itself_alone(tcp: Remote) -> None:
     core = tcp.served.core
     await tcp.served.ask("POST", "/v1/networks", {"name": "web"})
-    ids = [(await join(tcp, (await tcp.token())["word"], name)).body["host"] for name in ("a", "b")]
+    ids = [(await join(tcp, (await tcp.token())["word"], "a")).body["host"]]
+    ids.append((await join(tcp, (await tcp.token())["word"], "b", vtep4="192.0.2.2")).body["host"])
+    early = core.connect(HostId(ids[0]))
+    early_hello = Hello(host=HostId(ids[0]), incarnation="boot:x", mtu_bytes=1500, vtep4="192.0.2.2")
+    await early.receive(encode_msgpack(early_hello))
+    message = down_decoder.msgpack(await early.outgoing() or b"")
+    assert isinstance(message, Refused), "b has it from its join on, not from its first hello on"
+    assert "which is the VTEP of host b" in message.problem.message
     victim = await Agent.connect(core, ids[1], vtep4="192.0.2.2")
     theirs = (await victim.attach("web", "c1")).endpoint
 
