@@ -125,7 +125,7 @@ def begin_forgetting(state: State, host: Host, connected: bool, force: bool, act
     if connected and not force:
         raise conflict(
             f"host {host.name} is connected",
-            "stop its agent first, or force it: its endpoints are released either way",
+            f"there: hawse leave; or force it: hawse host forget --force {host.name}",
             host=host.name,
         )
     if host.id in state.forgetting:

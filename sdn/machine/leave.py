@@ -35,7 +35,10 @@ def leave(place: Place, teller: Teller, *, force: bool, everything: bool) -> str
     machine = _read(place, force=force)
     identity = _identity(place, force=force)
     if machine is None and identity is None and not force:
-        raise not_found("this machine is no host: there is nothing to leave", f"see {place.root.state}")
+        raise not_found(
+            "this machine is no host: there is nothing to leave",
+            f"{place.typed('leave --force --all')} removes what is kept in {place.root.state}",
+        )
     name = identity["name"] if identity else machine.name if machine else "this machine"
     if machine is not None and machine.is_first:
         _refuse_needed(place, identity, force=force)
@@ -77,7 +80,9 @@ def _refuse_needed(place: Place, identity: dict[str, Any] | None, *, force: bool
     try:
         hosts = list(Client(f"unix:{place.root.controller_socket}").items("/v1/hosts"))
     except HawseError as error:
-        raise _away(error, "its controller", f"start it: {place.typed('up -d')}") from None
+        raise _away(
+            error, "its controller", f"start it: {place.typed('up -d')}; or {place.typed('leave --force')}"
+        ) from None
     others = [str(host["name"]) for host in hosts if identity is None or host["id"] != identity["host"]]
     if others:
         raise conflict(

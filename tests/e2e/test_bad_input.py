@@ -150,7 +150,7 @@ REFUSED: list[Row] = [
     ("network rm web", Exit.CONFLICT, ("network web has 1 endpoint: {a1}:eth0", "detach them first")),
     ("tenant rm blue", Exit.CONFLICT, ("tenant blue has 1 network: web", "remove them first")),
     ("tenant rm default", Exit.CONFLICT, ("tenant default cannot be removed",)),
-    ("host forget h2", Exit.CONFLICT, ("host h2 is connected", "stop its agent first, or force it")),
+    ("host forget h2", Exit.CONFLICT, ("host h2 is connected", "hawse leave", "hawse host forget --force h2")),
     ("network detach full b2", Exit.NOT_FOUND, ("no container 'b2'",)),
     # namespaces
     ("network attach web --pid 4194303", Exit.NOT_FOUND,

@@ -214,7 +214,10 @@ def test_the_first_machine_leaves_and_is_the_first_again(serving: Machine):
     serving.hawse("leave", "--force")
     assert serving.pids() == {}
     assert not serving.root.agent_file.exists()
-    assert "nothing to leave" in serving.refused("leave", code=3)
+    assert "leave --force --all" in serving.refused("leave", code=3)  # nothing to leave, but something is kept
+    serving.up()
+    serving.hawse("down")
+    assert "leave --force" in serving.refused("leave", code=7)  # nobody can say whether others need it
     serving.up()
     assert serving.host("m1")["id"] != before  # another incarnation
     assert "stays" in {network["name"] for network in serving.client.items("/v1/networks")}
