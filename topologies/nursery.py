@@ -72,7 +72,6 @@ MODULES = {
         "plugin.datapath.bridge.datapath",
         "sdn.service.contract",
         "sdn.service.contract_server",
-        "importlib.metadata",
     ),
 }
 """By a daemon's word, what it imports until it serves; those first that are to be born first."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sdn.model.errors import invalid
+from sdn.model.version import VERSION
 from sdn.service.daemon import Daemon, add_arguments, run_daemon
 
 DATAPATHS = ("bridge",)
@@ -88,7 +89,7 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
         responder = Responder(lambda: (core.facts.vtep4, core.facts.vtep6), loop)
         stack.callback(responder.close)
         core = AgentCore(
-            Identity(configuration.host, read_incarnation(), version(), kind),
+            Identity(configuration.host, read_incarnation(), VERSION, kind),
             read(),
             dial=dialer,
             datapath=datapath,
@@ -130,13 +131,3 @@ async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-def version() -> str:
-    """Of the package that is installed."""
-    import importlib.metadata
-
-    try:
-        return importlib.metadata.version("hawse")
-    except importlib.metadata.PackageNotFoundError:  # run from a tree that was never installed
-        return "0"
