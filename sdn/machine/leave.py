@@ -191,9 +191,9 @@ def _forget(place: Place, *, everything: bool) -> None:
     for tree in (root.containers, root.netns):
         shutil.rmtree(tree, ignore_errors=True)
     if everything:
-        for tree in (root.images, root.volumes, root.logs, root.tls):
+        for tree in (root.images, root.volumes, root.logs, root.tls, root.state / "runtime"):
             shutil.rmtree(tree, ignore_errors=True)
-        for path in root.state.glob(f"{root.database.name}*"):
+        for path in (*root.state.glob(f"{root.database.name}*"), root.state / "supervisor.log"):
             path.unlink(missing_ok=True)
     root.machine_file.unlink(missing_ok=True)
     root.agent_file.unlink(missing_ok=True)

@@ -35,6 +35,7 @@ AUTOMATIC = ("auto",)
 """`--listen auto`: by the default route, though something else is remembered."""
 ABLE_S = 30.0
 """For an agent to import and to try the kernel."""
+ASK_S = 2.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -218,6 +219,17 @@ def _remembered(place: Place, machine: Machine) -> Machine:
     return machine
 
 
+def away(place: Place) -> tuple[str, ...]:
+    """Why the agent, which serves, has no controller, and what to do; nothing where it has one or cannot be asked."""
+    from sdn.service.contract_client import request
+
+    try:
+        found = request(place.root.agent_socket, {"verb": "EXAMINE", "client": "cli"}, timeout_s=ASK_S)
+    except HawseError:
+        return ()
+    return (f"but without its controller: {found['away']}", str(found["away_hint"])) if found["away"] else ()
+
+
 def describe(place: Place, machine: Machine) -> dict[str, Any]:
     """For programs."""
     pids = {name: running_pid(place.root, name) for name in machine.daemons}
@@ -228,6 +240,8 @@ def _tell(place: Place, machine: Machine, teller: Teller, chosen: Listen | None)
     """What is there now, and what to type next."""
     if not machine.is_first:
         teller.say(f"host {machine.name} of {machine.url} is up")
+        for line in away(place):
+            teller.say(f"  {line}")
         return
     teller.say(f"host {machine.name} is up, and its controller listens on {machine.url.removeprefix('https://')}")
     if chosen is not None:

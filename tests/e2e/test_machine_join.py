@@ -233,7 +233,11 @@ def test_leaving_while_the_controller_is_away(first: Machine, joined: Machine):
 
 
 def test_a_host_that_was_forgotten_can_leave_and_join_again(first: Machine, joined: Machine):
-    first.hawse("host", "forget", "m2", "--force")
+    joined.hawse("down")
+    first.hawse("host", "forget", "m2")
+    said = joined.hawse("up", "-d")  # it is up, and useless: said at once, with what to type
+    assert "does not accept this host's credential" in said
+    assert "hawse leave" in said
     joined.hawse("leave")
     assert state_of(joined) == NOTHING
     join(joined, first)
