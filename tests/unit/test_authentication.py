@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +13,7 @@ from sdn.controller.principal import Access, Principal, Role
 from sdn.controller.route import all_routes
 from sdn.model.ids import HostId, TenantId
 from sdn.model.token import Token, TokenKind, parse_token, token_id
-from tests.unit.remote_server import Remote, remote
-from tests.unit.rest_server import Served, running
+from tests.unit.remote_server import Remote
 
 WATCHES = {
     "/healthz": Access.ANYONE,
@@ -31,20 +28,6 @@ CALLERS = {
     "admin": Principal("a", Role.ADMIN),
 }
 REFUSED = (401, 403)
-
-
-@pytest.fixture
-async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    monkeypatch.setattr(throttle, "FREE", 10_000.0)
-    monkeypatch.setattr(throttle, "ANSWERED", 20_000.0)
-    async with running(tmp_path) as running_controller:
-        yield running_controller
-
-
-@pytest.fixture
-async def tcp(served: Served) -> AsyncIterator[Remote]:
-    async with remote(served) as session:
-        yield session
 
 
 async def words(tcp: Remote) -> dict[str, str]:

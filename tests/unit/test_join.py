@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sdn.controller import call, throttle
+from sdn.controller import call
 from sdn.controller.specs import JoinSpec, TenantSpec, TokenSpec
 from sdn.model.codec import encode_msgpack
 from sdn.model.errors import HawseError, Kind
@@ -30,25 +29,11 @@ from sdn.model.stream import (
 )
 from sdn.model.token import TokenKind, parse_token, token_id
 from tests.unit.controller_harness import refused
-from tests.unit.remote_server import Remote, remote
-from tests.unit.rest_server import Agent, Served, running
+from tests.unit.remote_server import Remote
+from tests.unit.rest_server import Agent
 from tests.unit.test_controller_laws import two_controllers
 
 FINGERPRINT = "ab" * 32
-
-
-@pytest.fixture
-async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    monkeypatch.setattr(throttle, "FREE", 10_000.0)
-    monkeypatch.setattr(throttle, "ANSWERED", 20_000.0)
-    async with running(tmp_path) as running_controller:
-        yield running_controller
-
-
-@pytest.fixture
-async def tcp(served: Served) -> AsyncIterator[Remote]:
-    async with remote(served) as session:
-        yield session
 
 
 async def join(tcp: Remote, word: str, name: str = "h1", **more: Any) -> Any:

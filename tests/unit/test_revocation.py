@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from sdn.client.client import Client
 from sdn.client.events import parse_events
-from sdn.controller import plan_tokens, throttle
+from sdn.controller import plan_tokens
 from sdn.controller.core import Core
 from sdn.controller.options import Options
 from sdn.controller.specs import JoinSpec, TokenSpec
@@ -27,25 +27,11 @@ from sdn.model.stream import Credentials, Hello, Refused, down_decoder, unpack_f
 from sdn.model.token import Token, TokenKind, parse_token, token_id
 from sdn.store.sqlite import SqliteStore
 from tests.unit.controller_harness import NOW_S
-from tests.unit.remote_server import Remote, remote
-from tests.unit.rest_server import Agent, Served, running
+from tests.unit.remote_server import Remote
+from tests.unit.rest_server import Agent, Served
 
 LONG_S = 60.0
 """Longer than any test: what ends within it was ended."""
-
-
-@pytest.fixture
-async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    monkeypatch.setattr(throttle, "FREE", 10_000.0)
-    monkeypatch.setattr(throttle, "ANSWERED", 20_000.0)
-    async with running(tmp_path) as running_controller:
-        yield running_controller
-
-
-@pytest.fixture
-async def tcp(served: Served) -> AsyncIterator[Remote]:
-    async with remote(served) as session:
-        yield session
 
 
 async def followed(response: aiohttp.ClientResponse) -> list[Any]:
