@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from sdn.controller import stream_endpoint, throttle
+from sdn.controller import stream_endpoint
 from sdn.controller.authority import make_authority
 from sdn.model.codec import encode_msgpack
 from sdn.model.stream import Hello, Sync, Welcome, down_decoder, unpack_frame
 from sdn.service.trust import verifying_context
-from tests.unit.rest_server import Served, running, until
-
-
-@pytest.fixture
-async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
-    monkeypatch.setattr(throttle, "FREE", 1000.0)
-    async with running(tmp_path) as running_controller:
-        yield running_controller
+from tests.unit.rest_server import Served, until
 
 
 async def credential(served: Served, name: str = "h1") -> dict[str, Any]:
