@@ -10,7 +10,7 @@ demo:
 
 test:
 	@.ci/install test
-	@$(BIN)/python -m pytest -q -m 'not slow'
+	@.ci/test
 
 slow:
 	@.ci/install test
