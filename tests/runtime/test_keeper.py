@@ -336,10 +336,12 @@ def test_random_kills_lose_nothing(supervised: Supervised, seed: int, keepers: b
     client = supervised.start()
     killer = Killer(supervised, seed, keepers=keepers)
     killer.start()
-    codes = {f"c{number}": number for number in range(20)}
+    codes: dict[str, int] = {}
     try:
-        for name, code in codes.items():
-            client = launch_through_kills(supervised, client, name, TALKER % code)
+        while len(codes) < 20 or (killer.kills < 5 and len(codes) < 200):
+            name = f"c{len(codes)}"
+            codes[name] = len(codes)
+            client = launch_through_kills(supervised, client, name, TALKER % codes[name])
         time.sleep(0.1)  # some more kills while the last ones write
     finally:
         killer.stopping.set()

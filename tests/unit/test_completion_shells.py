@@ -15,7 +15,6 @@ import signal
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,16 +89,9 @@ class Shell:
         self.type("END")
         return line_of(self.until("END"))
 
-    def drop_line(self) -> None:
-        """Ctrl-C."""
-        self.type("\x03")
-        self.until(PROMPT)
-
     def asked(self) -> str:
-        """What the program was asked, and from now on nothing."""
-        said = self._asked.read_text().splitlines()[0]
-        self._asked.unlink()
-        return said
+        """What the program was asked."""
+        return self._asked.read_text().splitlines()[0]
 
     def close(self) -> None:
         """It is over."""
@@ -136,17 +128,11 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    with at("bash", tmp_path_factory.mktemp("bash")) as shell:
-        yield shell
-
-
 @pytest.mark.parametrize(("line", "completed", "asked"), CASES)
-def test_in_bash(bash, line, completed, asked):
-    assert completed in bash.complete(line)
-    assert bash.asked() == asked
-    bash.drop_line()
+def test_in_bash(line, completed, asked, tmp_path):
+    with at("bash", tmp_path) as shell:
+        assert completed in shell.complete(line)
+        assert shell.asked() == asked
 
 
 OTHERS = [name for name in ("zsh", "fish") if shutil.which(name)]
