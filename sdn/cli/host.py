@@ -27,7 +27,7 @@ def ls_arguments(parser: argparse.ArgumentParser) -> None:
 
 def ls(args: argparse.Namespace) -> int:
     """List hosts and how far they are."""
-    hosts = list(client_of(args).items("/v1/hosts", label=args.label))
+    hosts = sorted(client_of(args).items("/v1/hosts", label=args.label), key=lambda host: str(host["name"]))
     if args.output == "json":
         print_json(hosts)
         return Exit.OK

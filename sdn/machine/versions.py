@@ -39,7 +39,7 @@ def _fleet(client: Client) -> list[Part]:
         return [Part("controller", client.url, "", error.message)]
     parts = [Part("controller", client.url, str(status.get("version") or "unknown"))]
     try:
-        hosts = list(client.items("/v1/hosts"))
+        hosts = sorted(client.items("/v1/hosts"), key=lambda host: str(host["name"]))
     except HawseError as error:
         if error.kind is Kind.DENIED:  # a tenant's user: hosts are not theirs to see
             return parts

@@ -311,11 +311,12 @@ def test_a_lie_is_counted_by_its_name(lab: Lab) -> None:
 
 def test_versions_of_all_parts(lab: Lab, tmp_path: Path) -> None:
     parts = lab.json("h1", "version")
-    assert [(part["part"], part["host"]) for part in parts] == [
-        ("hawse", ""), ("controller", ""), ("agent", "h1"), ("agent", "h2"),
+    assert [(part["part"], part["where"]) for part in parts] == [
+        ("client", "here"), ("controller", lab.client.url), ("agent", "h1"), ("agent", "h2"),
+        ("runtime", "here"), ("supervisor", "here"),
     ]  # fmt: skip
     assert {part["version"] for part in parts} == {VERSION}
-    assert "controller  -     not reached" in hawse("--root", str(tmp_path), "--version").stdout
+    assert "not reached: the controller is not running" in hawse("--root", str(tmp_path), "--version").stdout
 
 
 COMPLETED: list[tuple[list[str], set[str]]] = [
