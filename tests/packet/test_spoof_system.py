@@ -103,7 +103,8 @@ def test_a_tunnel_packet_of_a_foreign_vtep_is_dropped(pair: Lab, underlay_family
                     wire.sendto(packet, ("br0", 0))
             heard = ear.until(lambda frame, wanted=honest: frame == wanted, "the twin from a member")  # type: ignore[misc]
         assert forged not in heard
-        assert risen(before, pair.drops("h2")) == {(NETWORK, "foreign-vtep"): 1}
+        rise = {key: count for key, count in risen(before, pair.drops("h2")).items() if key[1] not in NOISE}
+        assert rise == {(NETWORK, "foreign-vtep"): 1}
 
 
 def test_a_member_of_another_network_is_foreign_to_this_one(pair: Lab, underlay_family: int) -> None:
