@@ -1,7 +1,7 @@
 """A flow as a value: what an entry of a switch's tables says, readable, comparable and hashable.
 
 Values of fields are big-endian bytes of the field's full width, as they are on the wire. Named tuples, not dataclasses:
-ten thousand of them are made at once.
+ten thousand of them are made at once. `match` has what makes terms of readable values.
 
 Source: OpenFlow 1.3.5, section 7.2; ovs-fields(7), ovs-actions(7) for what is Open vSwitch's own.
 """
@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from sdn.openflow.fields import Field
 
 IN_PORT: Final = 0xFFFFFFF8
+CONTROLLER: Final = 0xFFFFFFFD
 LOCAL: Final = 0xFFFFFFFE
 
 
@@ -25,7 +26,7 @@ class Term(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Send to a port (a number, IN_PORT or LOCAL)."""
+    """Send to a port (a number, IN_PORT, LOCAL, or CONTROLLER: the whole frame)."""
 
     port: int
 
@@ -45,7 +46,13 @@ class Move(NamedTuple):
     bits: int
 
 
-Action = Output | SetField | Move
+class Resubmit(NamedTuple):
+    """Look the frame up in another table and come back for the actions that follow (NXAST_RESUBMIT_TABLE)."""
+
+    table: int
+
+
+Action = Output | SetField | Move | Resubmit
 
 
 class Flow(NamedTuple):
