@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from plugin.datapath.bridge.datapath import BridgeDatapath
-from plugin.datapath.bridge.objects import DOOMED, port_name
+from plugin.datapath.veth.ports import DOOMED, port_name
 from sdn.model.ids import TenantId
 from sdn.reconcile.datapath import LocalPort, Sandbox
 from sdn.reconcile.laws import Agent, Laws, expect_equal, expect_quiet

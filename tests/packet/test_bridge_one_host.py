@@ -16,7 +16,8 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
 
 from plugin.datapath.bridge.datapath import BridgeDatapath
-from plugin.datapath.bridge.objects import bridge_name, port_name
+from plugin.datapath.bridge.objects import bridge_name
+from plugin.datapath.veth.ports import port_name
 from plugin.kernel import namespace, route
 from plugin.kernel.netlink import NetlinkSocket
 from sdn.model.address import link_local

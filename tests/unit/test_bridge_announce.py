@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
-from plugin.datapath.bridge import announce
-from plugin.datapath.bridge.announce import Change, FormerMacs, announcement, frames
+from plugin.datapath.bridge.announce import locate
 from plugin.datapath.bridge.guard import GuardPort
 from plugin.datapath.bridge.objects import Neighbour
+from plugin.datapath.veth import announcement as announcement_module
+from plugin.datapath.veth.announcement import Change, FormerMacs, announcement, frames
 from sdn.model.address import format_address, format_mac
 from sdn.reconcile.datapath import Operation, Verb
 
@@ -60,18 +61,18 @@ def replace(address: str, before: str, after: str) -> Operation:
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_an_address_that_comes_back_with_another_mac_has_changed(address: str) -> None:
-    former = FormerMacs()
+    former = FormerMacs(locate)
     former.remember([delete(address, OLD)], ())
     assert former.changes([create(address, NEW)], ()) == [Change(7, address, NEW)]
     assert former.changes([create(address, NEW)], ()) == []
 
 
 def test_an_address_whose_mac_is_replaced_has_changed() -> None:
-    assert FormerMacs().changes([replace(ADDRESSES[0], OLD, NEW)], ()) == [Change(7, ADDRESSES[0], NEW)]
+    assert FormerMacs(locate).changes([replace(ADDRESSES[0], OLD, NEW)], ()) == [Change(7, ADDRESSES[0], NEW)]
 
 
 def test_nothing_has_changed() -> None:
-    former = FormerMacs()
+    former = FormerMacs(locate)
     former.remember([delete(address, OLD) for address in (*ADDRESSES, "fe80::1", "10.1.0.6")], ())
     former.remember([delete("10.2.0.5", OLD, "hwx8")], {8})
     assert former.changes([create(ADDRESSES[0], OLD)], ()) == []
@@ -83,7 +84,7 @@ def test_nothing_has_changed() -> None:
 
 
 def test_what_could_not_be_written_is_announced_once_it_is() -> None:
-    former = FormerMacs()
+    former = FormerMacs(locate)
     former.remember([delete(ADDRESSES[0], OLD)], ())
     operation = create(ADDRESSES[0], NEW)
     assert former.changes([operation], {operation.key}) == []
@@ -91,8 +92,8 @@ def test_what_could_not_be_written_is_announced_once_it_is() -> None:
 
 
 def test_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announce, "FORMER_MAX", 2)
-    former = FormerMacs()
+    monkeypatch.setattr(announcement_module, "FORMER_MAX", 2)
+    former = FormerMacs(locate)
     former.remember([delete("10.1.0.1", OLD), delete("10.1.0.2", OLD)], ())
     former.remember([delete("10.1.0.1", OLD), delete("10.1.0.3", OLD)], ())
     came_back = [create(f"10.1.0.{number}", NEW) for number in (1, 2, 3)]

@@ -18,11 +18,9 @@ from plugin.datapath.bridge.objects import (
     Vxlan,
     bridge_name,
     carrier_name,
-    parse_port_alias,
-    port_alias,
-    port_name,
     vni_of,
 )
+from plugin.datapath.veth.ports import parse_port_alias, port_alias, port_name
 from sdn.model.address import link_local
 from sdn.model.resources import VNI_MAX, Endpoint
 from sdn.reconcile.datapath import Key, LocalPort, Object

@@ -8,10 +8,10 @@ import threading
 import time
 
 from plugin.datapath.bridge import requests
-from plugin.datapath.bridge.batch import Batch
 from plugin.datapath.bridge.objects import Vxlan, carrier_name
-from plugin.datapath.bridge.removal import Removal
 from plugin.datapath.bridge.tenant import TenantNamespace
+from plugin.datapath.veth.batch import Batch
+from plugin.datapath.veth.removal import Removal
 from plugin.kernel import link, neighbour
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket, Request
 from sdn.model.errors import conflict

@@ -6,14 +6,17 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from plugin.datapath.bridge import inside, objects
+from plugin.datapath.bridge import objects
 from plugin.datapath.bridge.lower import lower
-from plugin.datapath.bridge.objects import Port, parse_port_alias
+from plugin.datapath.bridge.objects import Port
 from plugin.datapath.bridge.read import read_tenant, read_underlay, underlay_objects
-from plugin.datapath.bridge.removal import Removal
 from plugin.datapath.bridge.tenant import TenantNamespace, Tenants
 from plugin.datapath.bridge.underlay_guard import UnderlayGuard
-from plugin.datapath.bridge.write import Offers, Place, Write
+from plugin.datapath.bridge.write import Place, Write
+from plugin.datapath.veth import inside
+from plugin.datapath.veth.inside import Offers
+from plugin.datapath.veth.ports import parse_port_alias
+from plugin.datapath.veth.removal import Removal
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 from sdn.model.errors import HawseError, Kind
 from sdn.model.ids import TenantId

@@ -22,10 +22,9 @@ from plugin.datapath.bridge.objects import (
     bridge_name,
     carrier_name,
     gateway_interface,
-    port_alias,
-    port_name,
 )
 from plugin.datapath.bridge.objects import Member as MemberObject
+from plugin.datapath.veth.ports import port_alias, port_name
 from sdn.model.address import link_local
 from sdn.model.resources import Endpoint, Member, Network, Tenant
 from sdn.reconcile.datapath import Key, Object

@@ -8,16 +8,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from sdn.model.ids import EndpointId
-from sdn.model.resources import Endpoint
-from sdn.reconcile.datapath import Key, LocalPort
+from plugin.datapath.veth.ports import ALIAS_PREFIX
+from sdn.reconcile.datapath import Key
 
-ALIAS_PREFIX: Final = "hawse:"
 VXLAN_PORT: Final = 4789
-DOOMED: Final = 0x48570001
-"""The link group of what is out of service and waits for its deletion."""
-DOOMED_NOW: Final = 0x48570002
-"""The link group of the chunk that is being deleted."""
 
 SYSCTLS: Final[tuple[tuple[str, str], ...]] = (
     ("ipv4/ip_forward", "0"),  # first: it resets others
@@ -164,19 +158,9 @@ def carrier_name(vni: int, family: int) -> str:
     return f"hwx{vni}" if family == 4 else f"hwy{vni}"
 
 
-def port_name(endpoint: EndpointId) -> str:
-    """The host end of an endpoint's veth."""
-    return "hwv" + endpoint[-12:]
-
-
 def bridge_mac(vni: int) -> str:
     """The MAC of a network's gateway, the same on every host."""
     return "02:48:57:" + vni.to_bytes(3, "big").hex(":")
-
-
-def port_alias(endpoint: Endpoint) -> str:
-    """What the kernel keeps of an endpoint."""
-    return f"{ALIAS_PREFIX}{endpoint.id} {endpoint.tenant} {endpoint.container} {endpoint.ifname}"
 
 
 def network_alias(network: str) -> str:
@@ -187,16 +171,6 @@ def network_alias(network: str) -> str:
 def parse_network_alias(alias: str) -> str:
     """The network of a bridge or carrier; "" where it is not ours to tell."""
     return alias.removeprefix(ALIAS_PREFIX) if alias.startswith(ALIAS_PREFIX) else ""
-
-
-def parse_port_alias(alias: str) -> LocalPort | None:
-    """The endpoint of a port; None where its making was cut short."""
-    if not alias.startswith(ALIAS_PREFIX):
-        return None
-    words = alias.removeprefix(ALIAS_PREFIX).split(" ")
-    if len(words) < 4:
-        return None
-    return LocalPort(words[0], words[1], " ".join(words[2:-1]), words[-1])
 
 
 def gateway_interface(gateway: str, prefix: str) -> str:

@@ -11,8 +11,6 @@ import socket
 from collections.abc import Collection, Mapping
 
 from plugin.datapath.bridge.objects import (
-    DOOMED,
-    DOOMED_NOW,
     SYSCTLS,
     Bridge,
     Counters,
@@ -30,6 +28,7 @@ from plugin.datapath.bridge.objects import (
 )
 from plugin.datapath.bridge.tenant import TenantNamespace
 from plugin.datapath.bridge.underlay_guard import UnderlayGuard
+from plugin.datapath.veth.ports import DOOMED, DOOMED_NOW
 from plugin.kernel import link, namespace, neighbour, route
 from plugin.kernel.netlink import number
 from sdn.reconcile.datapath import Key, Object

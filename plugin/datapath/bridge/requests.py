@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from plugin.datapath.bridge.batch import GONE, PRESENT, Batch
 from plugin.datapath.bridge.objects import (
-    DOOMED,
     Bridge,
     Neighbour,
     Port,
@@ -15,18 +13,12 @@ from plugin.datapath.bridge.objects import (
     network_alias,
 )
 from plugin.datapath.bridge.tenant import TenantNamespace
+from plugin.datapath.veth.batch import GONE, PRESENT, Batch
 from plugin.kernel import link, neighbour, route
 from plugin.kernel.netlink import Request
 from sdn.model.address import address_bytes, mac_bytes
 from sdn.model.resources import Endpoint
 from sdn.reconcile.datapath import Key, Operation
-
-
-def doom(batch: Batch, key: Key, index: int, *, rename: bool) -> None:
-    """Take a link out of service at once; with `rename` its name is free too. The worker deletes it."""
-    batch.add(key, link.change(index, link.encode_group(DOOMED), up=False), GONE)
-    if rename:
-        batch.add(key, link.change(index, link.encode_name(f"hwd{index}")), GONE)
 
 
 def make_bridge(batch: Batch, key: Key) -> None:

@@ -7,41 +7,17 @@ import os
 import threading
 from pathlib import Path
 
-from plugin.datapath.bridge.announce import FormerMacs
+from plugin.datapath.bridge.announce import locate
 from plugin.datapath.bridge.guard import TenantGuard
 from plugin.datapath.bridge.objects import SYSCTLS
 from plugin.datapath.bridge.watch import Drifted, TenantWatch, Watch
+from plugin.datapath.veth.announcement import FormerMacs
+from plugin.datapath.veth.ports import IndexSource
 from plugin.kernel import link, namespace
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 from sdn.model.ids import TenantId
 
 _PREFIX = "t-"
-_FIRST_INDEX = 100
-"""Below it the kernel numbers what it numbers by itself."""
-
-
-class IndexSource:
-    """Numbers for new veths: above every index that was seen in any tenant's namespace.
-
-    Both ends get the number, and a container's interfaces all come from its host's one source, so it is free there
-    too; where it is not, the kernel says so and nothing was made.
-    """
-
-    def __init__(self) -> None:
-        self._next = _FIRST_INDEX
-
-    def take(self) -> int:
-        """A number that was not taken before."""
-        self._next += 1
-        return self._next
-
-    def skip(self, count: int) -> None:
-        """Go on further up."""
-        self._next += count
-
-    def note(self, index: int) -> None:
-        """A number that is in use."""
-        self._next = max(self._next, index)
 
 
 class TenantNamespace:
@@ -55,7 +31,7 @@ class TenantNamespace:
         self.networks: dict[int, str] = {}
         self.reading = threading.Lock()
         self.doomed: set[int] = set()
-        self.former = FormerMacs()
+        self.former = FormerMacs(locate)
         self.watch: TenantWatch | None = None
         self._source = indexes
         with contextlib.ExitStack() as undo:

@@ -15,7 +15,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from plugin.datapath.bridge.objects import DOOMED, DOOMED_NOW, PROXY_SWITCHES, bridge_mac, vni_of
+from plugin.datapath.bridge.objects import PROXY_SWITCHES, bridge_mac, vni_of
+from plugin.datapath.veth.ports import DOOMED, DOOMED_NOW
 from plugin.kernel import link, neighbour, route
 from plugin.kernel.netlink import LostEventsError, NetlinkSocket
 from sdn.model.ids import TenantId

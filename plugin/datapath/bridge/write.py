@@ -12,13 +12,16 @@ import errno
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec
 
-from plugin.datapath.bridge import carriers, inside, requests
+from plugin.datapath.bridge import carriers, requests
 from plugin.datapath.bridge.announce import announce
-from plugin.datapath.bridge.batch import Batch, Errors, explain, name_taken
-from plugin.datapath.bridge.objects import Port, parse_port_alias, vni_of
-from plugin.datapath.bridge.removal import Removal
+from plugin.datapath.bridge.objects import Port, vni_of
 from plugin.datapath.bridge.tenant import TenantNamespace, Tenants
 from plugin.datapath.bridge.underlay_guard import UnderlayGuard
+from plugin.datapath.veth import inside
+from plugin.datapath.veth.batch import Batch, Errors, explain, name_taken
+from plugin.datapath.veth.inside import Offers
+from plugin.datapath.veth.ports import doom, parse_port_alias
+from plugin.datapath.veth.removal import Removal
 from plugin.kernel import link
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 from sdn.model.errors import HawseError, Kind, unavailable
@@ -33,8 +36,6 @@ _REMOVAL_S = 5.0
 """How long a name may stay taken by a veth of ours that is being deleted."""
 Arguments = ParamSpec("Arguments")
 _UNDERLAY = ("underlay-network", "member")
-
-Offers = dict[EndpointId, tuple[Endpoint, Sandbox]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class Write:
                 index = opened.known_index(operation.key[2])
                 if index is not None:
                     doomed[operation.key] = index
-                    requests.doom(batch, operation.key, index, rename=kind != "port")
+                    doom(batch, operation.key, index, rename=kind != "port")
         self._send(batch, opened)
         for operation in kinds.get("port", ()):
             if operation.key in doomed:
@@ -328,7 +329,7 @@ class Write:
         batch = Batch()
         indexes = [opened.indexes.pop(key[2]) for key in keys]
         for key, index in zip(keys, indexes, strict=True):
-            requests.doom(batch, key, index, rename=True)
+            doom(batch, key, index, rename=True)
         batch.send(opened.writer)
         self._place.removal.schedule(opened, indexes)
 

@@ -8,10 +8,14 @@ import errno
 from plugin.kernel import link, route
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 from sdn.model.address import link_local
+from sdn.model.ids import EndpointId
 from sdn.model.resources import Endpoint
 from sdn.reconcile.datapath import Sandbox
 
 _LINK_LOCAL_LENGTH = 64
+
+Offers = dict[EndpointId, tuple[Endpoint, Sandbox]]
+"""The namespaces that are handed over now, by whose they are."""
 
 
 def _netlink(sandbox: Sandbox) -> contextlib.AbstractContextManager[NetlinkSocket]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
+from typing import Protocol
 
-from plugin.datapath.bridge.objects import DOOMED_NOW
-from plugin.datapath.bridge.tenant import TenantNamespace
+from plugin.datapath.veth.ports import DOOMED_NOW
 from plugin.kernel import link
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 
@@ -19,7 +19,21 @@ CHUNK = 100
 """Links of one deletion: others wait 13 ms for it, 271 ms for a thousand."""
 _CLOSE_S = 30.0
 
-_Job = tuple[TenantNamespace, list[int] | None]
+
+class Place(Protocol):
+    """A namespace that is open. `fd` None: this process's. `doomed`: the links whose deletion was asked for."""
+
+    @property
+    def fd(self) -> int | None: ...
+
+    @property
+    def doomed(self) -> set[int]: ...
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+_Job = tuple[Place, list[int] | None]
 """Some links of a namespace; None: all that is in it, then the namespace itself."""
 
 
@@ -33,14 +47,14 @@ class Removal:
         self._stopping = False
         self._thread: threading.Thread | None = None
 
-    def schedule(self, opened: TenantNamespace, indexes: list[int]) -> None:
+    def schedule(self, opened: Place, indexes: list[int]) -> None:
         """Delete links that are doomed; those already waiting for it are not taken twice."""
         fresh = [index for index in indexes if index not in opened.doomed]
         if fresh:
             opened.doomed.update(fresh)
             self._put((opened, fresh))
 
-    def retire(self, opened: TenantNamespace) -> None:
+    def retire(self, opened: Place) -> None:
         """Delete everything of a namespace that has no name any more, and close it."""
         self._put((opened, None))
 
@@ -83,7 +97,7 @@ class Removal:
                 opened.close()
 
 
-def _delete(opened: TenantNamespace, indexes: list[int] | None) -> None:
+def _delete(opened: Place, indexes: list[int] | None) -> None:
     with contextlib.closing(NetlinkSocket.open(opened.fd)) as netlink:
         doomed = _everything(netlink) if indexes is None else indexes
         for start in range(0, len(doomed), CHUNK):
