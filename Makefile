@@ -1,16 +1,22 @@
-# make demo   two hosts, two tenants with the same subnet, real packets, one table
+# make demo   two hosts, two tenants with the same subnet, real packets, one table; DATAPATH=openflow: by Open vSwitch
 # make test   every test but the slow ones        make check  ruff, mypy, import-linter
+# make test-openflow   the packet tests and every topology again, on Open vSwitch
 # make bench  ratios against peers                make clean  labs down, caches and .venv away
-.PHONY: demo test slow check bench clean
+.PHONY: demo test test-openflow slow check bench clean
 BIN := .venv/bin
+DATAPATH := bridge
 
 demo:
-	@.ci/install demo
-	@$(BIN)/hawse lab demo
+	@.ci/install demo $(DATAPATH)
+	@$(BIN)/hawse lab demo --datapath $(DATAPATH)
 
 test:
 	@.ci/install test
 	@.ci/test
+
+test-openflow:
+	@.ci/install test
+	@.ci/test-openflow
 
 slow:
 	@.ci/install test

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 
+DATAPATHS = ("bridge", "openflow")
+"""What all hosts of a topology can be on: a test compares with `values.Datapath`, which costs an import."""
+
 
 def up(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lab up`."""
     parser.add_argument("file", metavar="FILE", help="a topology, e.g. topologies/two-hosts.yaml")
     parser.add_argument("--name", default=None, help="the lab's name (default: the one in the file)")
+    _datapath(parser, "of every host, whatever the file says")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
 
@@ -42,6 +46,11 @@ def down(parser: argparse.ArgumentParser) -> None:
 def demo(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lab demo`: the file is the one that the package brings along."""
     parser.add_argument("--keep", action="store_true", help="leave the lab up")
+    _datapath(parser, "of the hosts (default: bridge)")
+
+
+def _datapath(parser: argparse.ArgumentParser, summary: str) -> None:
+    parser.add_argument("--datapath", choices=DATAPATHS, default=None, help=summary)
 
 
 def _lab(parser: argparse.ArgumentParser) -> None:

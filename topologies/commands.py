@@ -43,7 +43,7 @@ def up(args: argparse.Namespace) -> int:
     """Bring a topology to life."""
     _need_root()
     say = _Progress(args.quiet)
-    directory = _bring_up(args.file, args.name, say)
+    directory = _bring_up(args.file, args.name, args.datapath, say)
     say(f"lab {directory.name} is up")
     if args.output == "json":
         print_json({"name": directory.name, "id": directory.id, "directory": str(directory.path)})
@@ -57,7 +57,7 @@ def up(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _bring_up(file: str, name: str | None, say: _Progress) -> Directory:
+def _bring_up(file: str, name: str | None, datapath: str | None, say: _Progress) -> Directory:
     import gc
 
     from topologies.births import Nursery
@@ -69,10 +69,13 @@ def _bring_up(file: str, name: str | None, say: _Progress) -> Directory:
         from sdn.model.ids import parse_name
         from topologies.lab import bring_up
         from topologies.schema import load_topology
+        from topologies.values import Datapath
 
         topology = load_topology(file)
         if name is not None:
             topology = dataclasses.replace(topology, name=parse_name(name, "lab"))
+        if datapath is not None:
+            topology = topology.on(Datapath(datapath))
         with open(file, "rb") as opened:
             text = opened.read()
         return bring_up(topology, file, text, say, nursery)
@@ -114,7 +117,7 @@ def exec(args: argparse.Namespace) -> int:  # noqa: A001 - named after its comma
         raise not_found(f"there is no host or container {place!r} in the lab {directory.name}", hint)
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     host = record.containers.get(place) if record else None
-    return _enter(directory, place, command) if host is None else _exec_inside(directory, host, place, command)
+    return _enter(directory, record, place, command) if host is None else _exec_inside(directory, host, place, command)
 
 
 def _exec_inside(directory: Directory, host: str, container: str, command: list[str]) -> int:
@@ -129,16 +132,19 @@ def _exec_inside(directory: Directory, host: str, container: str, command: list[
     return execute(wish)
 
 
-def _enter(directory: Directory, place: str, command: list[str]) -> int:
+def _enter(directory: Directory, record: Record | None, place: str, command: list[str]) -> int:
     from pathlib import Path
 
     from plugin.kernel import namespace
+    from topologies.vswitch import environment as vswitch_environment
 
     command = command or [os.environ.get("SHELL", SHELL)]
     environment = dict(os.environ)
     for variable in ("HAWSE_ROOT", "HAWSE_CONTROLLER"):
         environment.pop(variable, None)
     environment["HAWSE_ROOT"] = str(directory.root(CONTROLLER if place == UNDERLAY else place).run)
+    if record is not None and place in record.datapaths:
+        environment.update(vswitch_environment(directory.vswitch(place)))  # ovs-vsctl and others find the host's own
     # `hawse` itself is to be found inside, wherever it is installed.
     environment["PATH"] = f"{environment.get('PATH', '/usr/bin:/bin')}:{Path(sys.executable).parent}"
     fd = namespace.open_pinned(directory.namespace(place))
@@ -266,7 +272,7 @@ def demo(args: argparse.Namespace) -> int:
 
     say = _Progress()
     name = f"demo-{os.getpid()}"
-    directory = _bring_up(str(shipped(DEMO)), name, say)
+    directory = _bring_up(str(shipped(DEMO)), name, args.datapath, say)
     say("two hosts with six containers, two tenants with the same subnet and the same addresses; now real packets")
     try:
         code = _check(directory, args.output)

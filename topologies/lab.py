@@ -18,14 +18,14 @@ from types import FrameType
 
 import msgspec
 
-from topologies import processes
+from topologies import processes, vswitch
 from topologies.births import Nursery
 from topologies.cleanup import destroy
 from topologies.daemons import Daemon, LateFile, Say, Started, count
 from topologies.images import find_images
 from topologies.record import CONTROLLER, RUNTIME, UNDERLAY, Directory, Record, claim, write_whole
 from topologies.underlay import make_namespaces
-from topologies.values import CONTROLLER_PORT, Topology
+from topologies.values import CONTROLLER_PORT, Datapath, Topology
 
 
 def bring_up(topology: Topology, file: str, text: bytes, say: Say, nursery: Nursery | None = None) -> Directory:
@@ -34,6 +34,7 @@ def bring_up(topology: Topology, file: str, text: bytes, say: Say, nursery: Nurs
     Raises: HawseError; KeyboardInterrupt (SIGTERM too).
     """
     images = find_images(topology, file)
+    vswitch.require(_with_vswitch(topology))
     record = Record(
         name=topology.name,
         file=os.path.abspath(file),
@@ -42,16 +43,20 @@ def bring_up(topology: Topology, file: str, text: bytes, say: Say, nursery: Nurs
         hosts=tuple(host.name for host in topology.hosts),
         containers={container.name: container.host for container in topology.containers},
         builder=processes.identify(os.getpid()),
+        datapaths={h.name: h.datapath.value for h in topology.hosts if h.datapath is not Datapath.BRIDGE},
     )
     directory = claim(record, text)
     try:
         with contextlib.ExitStack() as stack:
             with _interrupted_by_sigterm():
                 nursery = stack.enter_context(nursery or Nursery())
-                started = _start_daemons(directory, topology, nursery, stack, say)
+                make_namespaces(directory, topology)
+                say(f"{count(len(topology.hosts), 'host')} on the underlay")
+                vswitches = stack.enter_context(vswitch.Vswitches(directory, _with_vswitch(topology)))
+                started = _start_daemons(directory, topology, nursery, stack)
                 from topologies.building import build  # here: what it needs is imported while the daemons are born
 
-                record = msgspec.structs.replace(record, processes=started.processes)
+                record = msgspec.structs.replace(record, processes=started.processes | vswitches.wait())
                 directory.write(record)
             build(directory, topology, Path(record.file).parent, images, started, say)
         directory.write(msgspec.structs.replace(record, phase="up", builder=None))
@@ -60,6 +65,10 @@ def bring_up(topology: Topology, file: str, text: bytes, say: Say, nursery: Nurs
             destroy(directory)
         raise
     return directory
+
+
+def _with_vswitch(topology: Topology) -> list[str]:
+    return [host.name for host in topology.hosts if host.datapath.has_vswitch]
 
 
 @contextlib.contextmanager
@@ -87,12 +96,8 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _start_daemons(
-    directory: Directory, topology: Topology, nursery: Nursery, stack: contextlib.ExitStack, say: Say
-) -> Started:
-    """Namespaces, and what lives in them. What has to be closed is in the stack."""
-    make_namespaces(directory, topology)
-    say(f"{count(len(topology.hosts), 'host')} on the underlay")
+def _start_daemons(directory: Directory, topology: Topology, nursery: Nursery, stack: contextlib.ExitStack) -> Started:
+    """All but Open vSwitch. What has to be closed is in the stack."""
 
     def start(name: str, where: str, *arguments: str) -> Daemon:
         directory.root(name).create()
@@ -107,13 +112,21 @@ def _start_daemons(
     started = Started(start(CONTROLLER, UNDERLAY, "controller", *listen), {}, runtimes, {})
     for host in topology.hosts:
         root = directory.root(host.name)
+        write_whole(root.client_file, json.dumps({"controller": directory.controller_url}).encode())
+        if not host.datapath.has_agent:
+            continue
         late = LateFile(root.agent_file)
         stack.callback(late.close)
-        write_whole(root.client_file, json.dumps({"controller": directory.controller_url}).encode())
         started.configurations[host.name] = late
-        started.agents[host.name] = start(host.name, host.name, "agent", "--datapath", host.datapath)
+        started.agents[host.name] = start(host.name, host.name, *agent_words(directory, host.name, host.datapath))
     nursery.no_more()
     return started
+
+
+def agent_words(directory: Directory, host: str, datapath: Datapath) -> list[str]:
+    """How a host's agent is started."""
+    words = ["agent", "--datapath", datapath.value]
+    return [*words, "--ovsdb", str(directory.vswitch(host) / "db.sock")] if datapath.has_vswitch else words
 
 
 def shipped(name: str) -> Path:

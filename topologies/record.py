@@ -3,7 +3,8 @@
     lab.json        the record            topology.yaml   the file, as it was
     ns/NAME         pinned namespaces: `underlay` and hosts
     controller/     the controller's root HOST/           a host's root: sockets, state, `netns/` of its tenants
-    log/NAME.log    what a daemon wrote on stderr: the controller, an agent (its host's name), HOST+runtime
+    log/NAME.log    what a daemon wrote on stderr: the controller, an agent (its host's name), HOST+runtime, and
+                    HOST+vswitch: of Open vSwitch, whose database and sockets are in HOST/ovs
 
 Finding what to remove needs no record: everything lives in the lab's namespaces, in the cgroups of its hosts'
 runtimes, or below its directory.
@@ -29,11 +30,17 @@ _DIRECTORY = re.compile(r"[0-9a-f]{8}")
 UNDERLAY = "underlay"
 CONTROLLER = "controller"
 RUNTIME = "runtime"
+OVSDB_SERVER, OVS_VSWITCHD = "ovsdb-server", "ovs-vswitchd"
 
 
 def runtime_of(host: str) -> str:
     """What a host's runtime daemon is called among processes and logs: no host's or container's name has a `+`."""
     return f"{host}+runtime"
+
+
+def vswitch_of(host: str, daemon: str) -> str:
+    """The same of a daemon of a host's Open vSwitch."""
+    return f"{host}+{daemon}"
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +54,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """`phase`: `building`, `up` or `going`. `builder` is the `lab up` that makes it, while it does.
 
     `containers`: the host of each. `processes`: the daemons: `controller`, an agent by its host's name, a runtime by
-    `runtime_of` it.
+    `runtime_of` it, those of Open vSwitch by `vswitch_of` it. `datapaths`: of hosts whose is not `bridge`.
     """
 
     name: str
@@ -58,6 +65,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     containers: dict[str, str]
     builder: Process | None = None
     processes: dict[str, Process] = {}
+    datapaths: dict[str, str] = {}
 
 
 _decoder: Decoder[Record] = Decoder(Record, "a lab's record")
@@ -86,6 +94,10 @@ class Directory:
     def root(self, name: str) -> Root:
         """A host's root, or the controller's."""
         return Root(self.path / name / "state", self.path / name)
+
+    def vswitch(self, host: str) -> Path:
+        """Where a host's Open vSwitch has its sockets: short enough for their names (unix(7) has room for 107)."""
+        return self.path / host / "ovs"
 
     def log(self, name: str) -> Path:
         """What a daemon says."""

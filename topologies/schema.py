@@ -22,6 +22,7 @@ from topologies.values import (
     UNDERLAY_PREFIX6,
     AttachmentSpec,
     ContainerSpec,
+    Datapath,
     HostSpec,
     NetworkSpec,
     SubnetSpec,
@@ -122,7 +123,9 @@ def _hosts(place: Place, underlay: Underlay) -> tuple[HostSpec, ...]:
         _check_name(at, name, "host", ())
         fields = at.fields(("address4", "address6", "mtu", "datapath"))
         mtu = fields["mtu"].integer(MTU_MIN_BYTES, underlay.mtu_bytes) if "mtu" in fields else underlay.mtu_bytes
-        datapath = fields["datapath"].choice("datapath", ("bridge",)) if "datapath" in fields else "bridge"
+        datapath = (
+            Datapath(fields["datapath"].choice("datapath", list(Datapath))) if "datapath" in fields else Datapath.BRIDGE
+        )
         interface4 = _host_address(fields.get("address4"), at, underlay.prefix4, index, taken)
         interface6 = _host_address(fields.get("address6"), at, underlay.prefix6, index, taken)
         if interface4 is None and interface6 is None:

@@ -10,7 +10,18 @@ from sdn.model.errors import HawseError, not_found
 from sdn.service.contract_client import request
 from topologies import processes
 from topologies.containers import ASK_TIMEOUT_S, containers_of
-from topologies.record import CONTROLLER, RUNTIME, Directory, Process, Record, runtime_of
+from topologies.record import (
+    CONTROLLER,
+    OVS_VSWITCHD,
+    OVSDB_SERVER,
+    RUNTIME,
+    Directory,
+    Process,
+    Record,
+    runtime_of,
+    vswitch_of,
+)
+from topologies.values import Datapath
 
 REST_TIMEOUT_S = 5.0
 
@@ -48,7 +59,13 @@ def lab_status(directory: Directory) -> dict[str, Any]:
 def _daemons(directory: Directory, record: Record) -> list[dict[str, Any]]:
     rows = [{"name": CONTROLLER, "daemon": "controller", **_process(record.processes.get(CONTROLLER))}]
     for host in record.hosts:
-        rows.append({"name": host, "daemon": "agent", **_process(record.processes.get(host))})
+        datapath = Datapath(record.datapaths.get(host, Datapath.BRIDGE))
+        if datapath.has_agent:
+            rows.append({"name": host, "daemon": "agent", **_process(record.processes.get(host))})
+        rows += [
+            {"name": host, "daemon": daemon, **_process(record.processes.get(vswitch_of(host, daemon)))}
+            for daemon in ((OVSDB_SERVER, OVS_VSWITCHD) if datapath.has_vswitch else ())
+        ]
         rows.append({"name": host, "daemon": RUNTIME, **_process(record.processes.get(runtime_of(host)))})
         rows.append({"name": host, "daemon": "supervisor", **_process(_supervisor(directory, host))})
     return rows

@@ -19,6 +19,24 @@ UNDERLAY_MTU_BYTES = 1500
 CONTROLLER_PORT = 4780
 
 
+class Datapath(enum.StrEnum):
+    """What carries a host's frames. `switch`: an Open vSwitch without an agent; the controller programs it."""
+
+    BRIDGE = "bridge"
+    OPENFLOW = "openflow"
+    SWITCH = "switch"
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether an agent programs it."""
+        return self is not Datapath.SWITCH
+
+    @property
+    def has_vswitch(self) -> bool:
+        """Whether there is an Open vSwitch on the host."""
+        return self is not Datapath.BRIDGE
+
+
 class Protocol(enum.StrEnum):
     """What a probe is made of. TCP and UDP are tried in each address family that both ends have."""
 
@@ -81,7 +99,7 @@ class HostSpec:
     interface4: str | None
     interface6: str | None
     mtu_bytes: int
-    datapath: str
+    datapath: Datapath
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,3 +222,9 @@ class Topology:
     containers: tuple[ContainerSpec, ...]
     expectations: tuple[Expectation, ...]
     forgeries: tuple[Forgery, ...]
+
+    def on(self, datapath: Datapath) -> Topology:
+        """The same with all hosts on one datapath."""
+        return dataclasses.replace(
+            self, hosts=tuple(dataclasses.replace(host, datapath=datapath) for host in self.hosts)
+        )

@@ -37,12 +37,14 @@ from topologies.daemons import Daemon
 from topologies.lab import bring_up
 from topologies.record import CONTROLLER, UNDERLAY, Directory, Process, write_whole
 from topologies.schema import parse_topology
-from topologies.values import Topology
+from topologies.values import Datapath, Topology
 
 T = TypeVar("T")
 
 WAIT_S = 20.0
 """For what takes milliseconds on an idle machine."""
+DATAPATH = os.environ.get("HAWSE_TEST_DATAPATH", "bridge")
+"""What the hosts of the labs of tests are on: `bridge`, `openflow`, or `mixed` (every second host on openflow)."""
 SETTLE_MS = 15_000
 """An ADD of a test waits for every host, however busy the machine is; then nobody may be late."""
 CLIENT = "test"
@@ -265,13 +267,23 @@ def lab(topology: str) -> Iterator[Lab]:
         file = Path(folder) / f"{name}.yaml"
         file.write_text(f"name: {name}\n{topology}")
         wanted = parse_topology(file.read_text(), str(file))
-        bare = dataclasses.replace(wanted, containers=(), expectations=(), forgeries=())
+        hosts = tuple(
+            dataclasses.replace(host, datapath=datapath_of(number)) for number, host in enumerate(wanted.hosts)
+        )
+        bare = dataclasses.replace(wanted, hosts=hosts, containers=(), expectations=(), forgeries=())
         up = Lab(bring_up(bare, str(file), file.read_bytes(), lambda _: None))
         try:
             _make_containers(up, wanted)
             yield up
         finally:
             up.close()
+
+
+def datapath_of(number: int) -> Datapath:
+    """A test host's, by its place."""
+    if DATAPATH == "mixed":
+        return (Datapath.BRIDGE, Datapath.OPENFLOW)[number % 2]
+    return Datapath(DATAPATH)
 
 
 def _make_containers(up: Lab, topology: Topology) -> None:

@@ -133,7 +133,7 @@ MISTAKES = [
     ("name: lab", "name: a/b", 1, "not a name", ""),
     ("name: lab", "name: [x]", 1, "a text is expected", ""),
     ("hosts: [h1, h2]", "hosts: {h1: {mtu: 12}, h2: {}}", 2, "whole number from 1280 to 1500", ""),
-    ("hosts: [h1, h2]", "hosts: {h1: {datapath: openflo}, h2: {}}", 2, "'openflo'", "allowed: bridge"),
+    ("hosts: [h1, h2]", "hosts: {h1: {datapath: openflo}, h2: {}}", 2, "'openflo'", "did you mean 'openflow'?"),
     ("hosts: [h1, h2]", "hosts: {h1: {address4: 1.2.3.4}, h2: {}}", 2, "not in the underlay's prefix", ""),
     ("hosts: [h1, h2]", "hosts: {h1: {address4: 100.64.0.1}, h2: {}}", 2, "taken by the controller", ""),
     ("hosts: [h1, h2]", "hosts: {h1: {address6: 'fd00::1'}, h2: {}}", 2, "no prefix of this family", ""),
