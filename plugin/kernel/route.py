@@ -37,7 +37,7 @@ _SCOPE_LINK = 253
 _RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_TABLE, _RTA_METRICS = 1, 4, 7, 15, 8
 _RTAX_MTU = 2
 _TABLE_MAIN = 254
-_UNICAST = 1
+_UNICAST, _LOCAL = 1, 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,6 +85,15 @@ def address_event_index(buffer: bytes, offset: int) -> int:
     """The link that an address event is about."""
     index: int = _ADDRESS.unpack_from(buffer, offset)[4]
     return index
+
+
+def is_local(netlink: NetlinkSocket, address: str) -> bool:
+    """Whether the namespace takes packets to an address for its own. Raises: NetlinkError (ENETUNREACH, …)."""
+    packed = address_bytes(address)
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    body = _ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DST, packed)
+    buffer, offset, _ = netlink.get(Request(RTM_GETROUTE, 0, body))
+    return bool(_ROUTE.unpack_from(buffer, offset)[7] == _LOCAL)
 
 
 def uplink_to(netlink: NetlinkSocket, address: str) -> Uplink:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import time
 
 from plugin.kernel import link, route
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
@@ -13,6 +14,8 @@ from sdn.model.resources import Endpoint
 from sdn.reconcile.datapath import Sandbox
 
 _LINK_LOCAL_LENGTH = 64
+_LOCAL_S = 0.25
+_LOCAL_LOOK_S = 50e-6
 
 Offers = dict[EndpointId, tuple[Endpoint, Sandbox]]
 """The namespaces that are handed over now, by whose they are."""
@@ -41,7 +44,25 @@ def finish(sandbox: Sandbox, endpoint: Endpoint, index: int) -> NetlinkError | N
     requests += [route.add_address(index, address) for address in endpoint.addresses]
     with _netlink(sandbox) as netlink:
         errors = netlink.execute(requests)
-    return next((error for at, error in enumerate(errors) if error is not None and at not in optional), None)
+        refusal = next((error for at, error in enumerate(errors) if error is not None and at not in optional), None)
+        if refusal is None:
+            _await_local(netlink, endpoint)
+    return refusal
+
+
+def _await_local(netlink: NetlinkSocket, endpoint: Endpoint) -> None:
+    """Until the new IPv6 addresses are the container's own; in bounded time.
+
+    The kernel lets packets to them in only once a worker of its (addrconf_dad_work) has run, though there is no
+    duplicate detection: on a busy machine the first SYN to a new container was lost once in four hundred times.
+    """
+    deadline = time.monotonic() + _LOCAL_S
+    for address in endpoint.addresses:
+        if ":" not in address:
+            continue
+        with contextlib.suppress(NetlinkError):  # the container's IPv6 is off, or going
+            while not route.is_local(netlink, address.partition("/")[0]) and time.monotonic() < deadline:
+                time.sleep(_LOCAL_LOOK_S)
 
 
 def free(sandbox: Sandbox, ifname: str, host_index: int) -> None:
