@@ -53,8 +53,8 @@ S = TypeVar("S", bound=Told)
 class FormerMacs:
     """The last MACs of addresses that have been taken away; the oldest is forgotten first.
 
-    `locate`: the VNI and the address in the key of a neighbour, an object that has a `mac`. All this ends with the agent:
-    what comes back with another MAC after that is found by its peers when their neighbour entry fails.
+    `locate`: the VNI and the address in the key of a neighbour, an object that has a `mac`. It is not kept beyond the
+    agent's end: what comes back with another MAC after that is found by its peers when their neighbour entry fails.
     """
 
     def __init__(self, locate: Callable[[Key], tuple[int, str]]) -> None:
