@@ -72,6 +72,9 @@ class Vswitch:
         self._place = place
         self._changed = changed
 
+    def wait_ready(self, timeout_s: float) -> None:
+        """Until database and switch have answered for the first time. Raises: UNAVAILABLE, saying why they do not."""
+
     def notify(self, drifted: Drifted) -> None:
         """Call `drifted` (from a thread of its own) for what is not our doing, and when the switch has come back."""
 
@@ -116,6 +119,18 @@ class Vswitch:
 
     def guard_networks(self, vnis: Collection[int]) -> None:
         """Exactly these VNIs are taken from the underlay."""
+
+    def vteps(self) -> tuple[str | None, str | None]:
+        """The VTEPs that tunnel packets leave and arrive by, as the kernel has them now (also after a restart of ours)."""
+        return None, None
+
+    def guarded(self) -> set[int]:
+        """The VNIs that are taken from the underlay, as the kernel has them now."""
+        return set()
+
+    def malformed(self) -> tuple[int, int]:
+        """(packets, bytes) that the way in has dropped because they do not say their VNI."""
+        return 0, 0
 
     def intact(self) -> list[str]:
         """What is not as it should be of what all of this needs, as sentences."""
