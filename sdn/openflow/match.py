@@ -32,31 +32,33 @@ VLAN_PRESENT: Final = 0x1000
 _FRAGMENTS: Final = {"no": (0, 3), "first": (1, 3), "later": (3, 3), "yes": (1, 1), "not_later": (0, 2)}
 
 
-def _needs() -> dict[Field, tuple[Field, tuple[int, ...]]]:
-    """What a field demands: that another one is matched, with one of some values."""
-    needs: dict[Field, tuple[Field, tuple[int, ...]]] = {}
-
-    def put_all(fields: str, other: Field, *values: int) -> None:
-        needs.update({Field[name]: (other, values) for name in fields.split()})
-
-    put_all("IPV4_SRC IPV4_DST", Field.ETH_TYPE, IPV4)
-    put_all("IPV6_SRC IPV6_DST IPV6_LABEL", Field.ETH_TYPE, IPV6)
-    put_all("IP_FRAG IP_DSCP IP_ECN IP_TTL IP_PROTO", Field.ETH_TYPE, IPV4, IPV6)
-    put_all("TCP_SRC TCP_DST", Field.IP_PROTO, TCP)
-    put_all("UDP_SRC UDP_DST", Field.IP_PROTO, UDP)
-    put_all("SCTP_SRC SCTP_DST", Field.IP_PROTO, SCTP)
-    put_all("ICMPV4_TYPE ICMPV4_CODE", Field.IP_PROTO, ICMP)
-    put_all("ICMPV6_TYPE ICMPV6_CODE", Field.IP_PROTO, ICMPV6)
-    put_all("ND_TARGET ND_RESERVED ND_OPTIONS_TYPE", Field.ICMPV6_TYPE, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT)
-    put_all("ND_SLL", Field.ICMPV6_TYPE, NEIGHBOUR_SOLICITATION)
-    put_all("ND_TLL", Field.ICMPV6_TYPE, NEIGHBOUR_ADVERTISEMENT)
-    put_all("ARP_OP ARP_SPA ARP_TPA ARP_SHA ARP_THA", Field.ETH_TYPE, ARP)
-    put_all("VLAN_PCP", Field.VLAN_VID)
-    return needs
+def _needs() -> dict[Field, tuple[tuple[Field, tuple[int, ...]], ...]]:
+    """What a field demands: that others are matched, each with one of some values (none: any)."""
+    v4, v6 = (Field.ETH_TYPE, (IPV4,)), (Field.ETH_TYPE, (IPV6,))
+    icmpv6 = (Field.IP_PROTO, (ICMPV6,))
+    solicitation = (Field.ICMPV6_TYPE, (NEIGHBOUR_SOLICITATION,))
+    advertisement = (Field.ICMPV6_TYPE, (NEIGHBOUR_ADVERTISEMENT,))
+    either = (Field.ICMPV6_TYPE, (NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT))
+    table = {
+        "IPV4_SRC IPV4_DST": (v4,),
+        "IPV6_SRC IPV6_DST IPV6_LABEL": (v6,),
+        "IP_FRAG IP_DSCP IP_ECN IP_TTL IP_PROTO": ((Field.ETH_TYPE, (IPV4, IPV6)),),
+        "TCP_SRC TCP_DST": ((Field.IP_PROTO, (TCP,)),),
+        "UDP_SRC UDP_DST": ((Field.IP_PROTO, (UDP,)),),
+        "SCTP_SRC SCTP_DST": ((Field.IP_PROTO, (SCTP,)),),
+        "ICMPV4_TYPE ICMPV4_CODE": (v4, (Field.IP_PROTO, (ICMP,))),
+        "ICMPV6_TYPE ICMPV6_CODE": (v6, icmpv6),
+        "ND_TARGET ND_RESERVED ND_OPTIONS_TYPE": (either,),
+        "ND_SLL": (solicitation,),
+        "ND_TLL": (advertisement,),
+        "ARP_OP ARP_SPA ARP_TPA ARP_SHA ARP_THA": ((Field.ETH_TYPE, (ARP,)),),
+        "VLAN_PCP": ((Field.VLAN_VID, ()),),
+    }
+    return {Field[name]: needs for names, needs in table.items() for name in names.split()}
 
 
 NEEDS: Final = _needs()
-"""Field -> (another field, the values it may have; none: any). Those of ICMP say their ethertype by the protocol."""
+"""What a field demands of others; what those demand themselves is not repeated."""
 
 
 def term(field: Field, value: int | str | bytes, mask: int | str | bytes | None = None) -> Term:
@@ -192,14 +194,11 @@ def match(*terms: Term) -> tuple[Term, ...]:
 
 
 def _demand(known: dict[Field, Term], field: Field, what: str) -> None:
-    need = NEEDS.get(field)
-    if need is None:
-        return
-    other, values = need
-    found = known.get(other)
-    if found is None or found.mask is not None or (values and int.from_bytes(found.value, "big") not in values):
-        wanted = " or ".join(f"{value:#x}" for value in values) or "anything"
-        raise ValueError(f"{field.text} cannot be {what} where {other.text} is not matched to be {wanted}")
+    for other, values in NEEDS.get(field, ()):
+        found = known.get(other)
+        if found is None or found.mask is not None or (values and int.from_bytes(found.value, "big") not in values):
+            wanted = " or ".join(f"{value:#x}" for value in values) or "anything"
+            raise ValueError(f"{field.text} cannot be {what} where {other.text} is not matched to be {wanted}")
 
 
 def put(value: Term) -> SetField:
