@@ -31,18 +31,23 @@ WINDOW = 50
 def filled(lab: Lab) -> Iterator[None]:
     """10 000 remote endpoints and nearly 1000 local ones in the network `web`."""
     progress("filling a network: 10 000 remote endpoints …")
-    client = Client(f"unix:{lab.directory / 'controller' / 'controller.sock'}")
-    credentials = [_credential(client, f"ghost{number}") for number in range(REMOTE_HOSTS)]
-    inside = Inside(lab.host_namespace("h1"))
-    try:
-        inside.do(lambda: asyncio.run(_attach_all(credentials)))
-    finally:
-        inside.close()
+    ghosts(lab, "web", 0, REMOTE_HOSTS)
     progress(f"filling a network: {LOCAL} local endpoints …")
     with attacher(lab, "h1", "web") as (local, sandboxes):
         for _ in range(LOCAL):
             local.add(sandboxes.make(), 0)
         yield
+
+
+def ghosts(lab: Lab, network: str, first: int, end: int) -> None:
+    """Hosts that exist on the stream alone, by number, each with its endpoints in a network."""
+    client = Client(f"unix:{lab.directory / 'controller' / 'controller.sock'}")
+    credentials = {number: _credential(client, f"ghost{number}") for number in range(first, end)}
+    inside = Inside(lab.host_namespace("h1"))
+    try:
+        inside.do(lambda: asyncio.run(_attach_all(credentials, network)))
+    finally:
+        inside.close()
 
 
 def _credential(client: Client, name: str) -> dict[str, Any]:
@@ -51,13 +56,13 @@ def _credential(client: Client, name: str) -> dict[str, Any]:
     return credential
 
 
-async def _attach_all(credentials: list[dict[str, Any]]) -> None:
+async def _attach_all(credentials: dict[int, dict[str, Any]], network: str) -> None:
     async with asyncio.TaskGroup() as group:
-        for number, credential in enumerate(credentials):
-            group.create_task(_ghost(number, credential))
+        for number, credential in credentials.items():
+            group.create_task(_ghost(number, credential, network))
 
 
-async def _ghost(number: int, credential: dict[str, Any]) -> None:
+async def _ghost(number: int, credential: dict[str, Any], network: str) -> None:
     """A host that attaches its share and reports what it is sent as applied."""
     url = next(url for url in credential["controllers"] if "[" not in url)
     trusted = verifying_context(credential["authority"])
@@ -93,10 +98,10 @@ async def _ghost(number: int, credential: dict[str, Any]) -> None:
                     continue
             while session and asked < REMOTE_PER_HOST and asked - done < WINDOW:
                 asked += 1
-                await socket.send_bytes(encode_msgpack(_request(session, asked)))
+                await socket.send_bytes(encode_msgpack(_request(session, asked, network)))
 
 
-def _request(session: int, number: int) -> AttachRequest:
+def _request(session: int, number: int, network: str) -> AttachRequest:
     return AttachRequest(
         session=session,
         request=number,
@@ -105,5 +110,5 @@ def _request(session: int, number: int) -> AttachRequest:
         container=f"g{number}",
         ifname="eth0",
         sandbox=number,
-        network="web",
+        network=network,
     )
