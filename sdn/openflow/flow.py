@@ -52,7 +52,17 @@ class Resubmit(NamedTuple):
     table: int
 
 
-Action = Output | SetField | Move | Resubmit
+class CheckLarger(NamedTuple):
+    """Set the lowest bit of a register to whether the frame, its Ethernet header included, has more bytes than `size`.
+
+    (NXAST_CHECK_PKT_LARGER, subtype 49: the size, the bit's number (0) and the register's header in 24 bytes.)
+    """
+
+    size: int
+    target: Field
+
+
+Action = Output | SetField | Move | Resubmit | CheckLarger
 
 
 class Flow(NamedTuple):
