@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from tests.bench import attach, edges, fill, images, launching, machines, running, six_hundred, traffic, whole
+from tests.bench import attach, binding, edges, fill, images, launching, machines, running, six_hundred, traffic, whole
 from tests.bench.janitor import Janitor
 from tests.bench.measure import Missing, PeerMissingError, Result, print_results, progress, write_results
 from tests.bench.stand import Lab, lab
@@ -20,6 +20,7 @@ Rows = Callable[[Janitor], Iterator[Result]]
 ON_THEIR_OWN: dict[tuple[str, ...], Rows] = {
     ("api-reads",): edges.reads,
     ("attach-tls-vs-unix",): edges.attach_over_tls,
+    ("bind-vs-ovn-0", "bind-vs-ovn-1000", "bind-vs-ovn-5000", "bind-5000-vs-0"): binding.against_ovn,
     ("join-seconds",): machines.join_seconds,
     ("launch-vs-bwrap",): launching.against_bwrap,
     ("launch-vs-crun",): launching.against_crun,
