@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import fcntl
 import functools
 import socket
@@ -16,6 +17,7 @@ import struct
 from plugin.kernel.netlink import (
     F_CREATE,
     F_EXCL,
+    NetlinkError,
     NetlinkSocket,
     Request,
     attribute,
@@ -46,6 +48,9 @@ _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 31, 32
 _VETH_PEER = 1
 _ONE_QUEUE = attribute_u32(_IFLA_NUM_TX_QUEUES, 1) + attribute_u32(_IFLA_NUM_RX_QUEUES, 1)
 _SKIP_STATISTICS = 1 << 3
+_IFLA_STATS64 = 23
+_COUNTS = struct.Struct("=QQQQ")
+_IFF_LOWER_UP = 1 << 16
 _SIOCETHTOOL, _ETHTOOL_GLINK = 0x8946, 0x0A
 
 BRIDGE_FORWARD_DELAY, BRIDGE_AGEING, BRIDGE_STP, BRIDGE_MCAST_SNOOPING = 1, 4, 5, 23
@@ -80,6 +85,17 @@ class Link:
     def port_flags(self) -> frozenset[str]:
         """The bridge port's switches that are on."""
         return port_flags(self.port)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Traffic:
+    """What has gone through a link, as the host sees it. `carrier`: whether the other end is up, too."""
+
+    carrier: bool
+    received_packets: int
+    received_bytes: int
+    sent_packets: int
+    sent_bytes: int
 
 
 def port_flags(port: dict[int, bytes]) -> frozenset[str]:
@@ -250,6 +266,31 @@ def get(netlink: NetlinkSocket, *, name: str = "", index: int = 0) -> Link:
     """One link by name or index. Raises: NetlinkError (ENODEV)."""
     body = _INFO.pack(0, 0, index, 0, 0) + attribute_u32(_IFLA_EXT_MASK, _SKIP_STATISTICS)
     return decode(*netlink.get(Request(RTM_GETLINK, 0, body + (encode_name(name) if name else b""))))
+
+
+def examine(netlink: NetlinkSocket, *, name: str = "", index: int = 0) -> tuple[Link, Traffic] | None:
+    """One link and what has gone through it; None: there is no such link. Raises: NetlinkError."""
+    try:
+        row = netlink.get(Request(RTM_GETLINK, 0, _INFO.pack(0, 0, index, 0, 0) + (encode_name(name) if name else b"")))
+    except NetlinkError as error:
+        if error.errno in (errno.ENODEV, errno.EINVAL):  # EINVAL: the name is longer than any name may be
+            return None
+        raise
+    return decode(*row), _traffic(*row)
+
+
+def dump_traffic(netlink: NetlinkSocket) -> dict[str, Traffic]:
+    """What has gone through each link of the namespace, by name."""
+    rows = taken(lambda: netlink.dump(Request(RTM_GETLINK, 0, _INFO.pack(0, 0, 0, 0, 0))))
+    return {decode(*row).name: _traffic(*row) for row in rows}
+
+
+def _traffic(buffer: bytes, offset: int, end: int) -> Traffic:
+    """struct rtnl_link_stats64 begins with the packets received and sent, then the bytes."""
+    counts = attributes(buffer, offset + 16, end).get(_IFLA_STATS64, b"").ljust(_COUNTS.size, b"\0")
+    received, sent, received_bytes, sent_bytes = _COUNTS.unpack_from(counts)
+    flags = _INFO.unpack_from(buffer, offset)[3]
+    return Traffic(bool(flags & _IFF_LOWER_UP), received, received_bytes, sent, sent_bytes)
 
 
 def settle_carrier(netlink: NetlinkSocket, name: str) -> None:

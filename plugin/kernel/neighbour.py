@@ -6,6 +6,7 @@ br_fdb's fdb_fill_info() and vxlan_fdb_info() of the kernel. A row of another sh
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator
@@ -13,8 +14,11 @@ from collections.abc import Iterator
 from plugin.kernel.netlink import (
     F_CREATE,
     F_REPLACE,
+    NetlinkError,
     NetlinkSocket,
     Request,
+    attribute,
+    attribute_u32,
     attributes,
     number,
     taken,
@@ -23,7 +27,9 @@ from plugin.kernel.netlink import (
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 GROUP_NEIGHBOUR = 1 << 2
 
-NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
+NUD_REACHABLE, NUD_NOARP, NUD_PERMANENT = 0x02, 0x40, 0x80
+NUD_CONNECTED = NUD_REACHABLE | NUD_NOARP | NUD_PERMANENT
+"""The states in which a VXLAN device with `proxy` answers for a neighbour."""
 NTF_SELF, NTF_MASTER, NTF_EXT_LEARNED = 2, 4, 0x10
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -81,6 +87,40 @@ def remove_tunnel(vxlan_index: int, mac: bytes) -> Request:
     """Remove the VXLAN device's entry for `mac`, wherever it leads."""
     body = _ROW_MAC.pack(socket.AF_BRIDGE, 0, 0, vxlan_index, 0, NTF_SELF, 0, 10, _NDA_LLADDR, mac)
     return Request(RTM_DELNEIGH, 0, body)
+
+
+def find_neighbour(netlink: NetlinkSocket, index: int, address: bytes) -> tuple[int, bytes] | None:
+    """(state, MAC) of a device's neighbour; None: it has no such one. Raises: NetlinkError."""
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    body = _ROW.pack(family, 0, 0, index, 0, 0, 0) + attribute(_NDA_DST, address)
+    found = _find(netlink, body)
+    return None if found is None else (found[1], found[2].get(_NDA_LLADDR, b""))
+
+
+def find_forward(netlink: NetlinkSocket, bridge_index: int, mac: bytes) -> int | None:
+    """The index of the port by which a bridge forwards to a MAC (its own: to itself); None: it knows no way."""
+    body = _ROW.pack(socket.AF_BRIDGE, 0, 0, 0, 0, NTF_MASTER, 0) + attribute(_NDA_LLADDR, mac)
+    found = _find(netlink, body + attribute_u32(_NDA_MASTER, bridge_index))
+    return None if found is None else found[0]
+
+
+def find_tunnel(netlink: NetlinkSocket, vxlan_index: int, mac: bytes) -> bytes | None:
+    """The VTEP to which a VXLAN device sends frames for a MAC; None: it knows none."""
+    body = _ROW.pack(socket.AF_BRIDGE, 0, 0, vxlan_index, 0, NTF_SELF, 0) + attribute(_NDA_LLADDR, mac)
+    found = _find(netlink, body)
+    return None if found is None else found[2].get(_NDA_DST)
+
+
+def _find(netlink: NetlinkSocket, body: bytes) -> tuple[int, int, dict[int, bytes]] | None:
+    """(index, state, attributes) of one row; None: it is not there. Raises: NetlinkError."""
+    try:
+        buffer, offset, end = netlink.get(Request(RTM_GETNEIGH, 0, body))
+    except NetlinkError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return None
+        raise
+    _, _, _, index, state, _, _ = _ROW.unpack_from(buffer, offset)
+    return index, state, attributes(buffer, offset + 12, end)
 
 
 def with_index(body: bytes, index: int) -> bytes:

@@ -150,6 +150,20 @@ class Nftables:
         request = Message(Type.GET_ELEMENTS, family, text(1, table) + text(2, name))
         return [element for payload in self._socket.dump(request) for element in _decode_elements(payload)]
 
+    def find(self, family: Family, table: str, name: str, key: bytes) -> bytes | None:
+        """The data (see `elements`) of one element; None: it is not there, or there is no such set.
+
+        Raises: NetfilterError.
+        """
+        request = Message(Type.GET_ELEMENTS, family, _set_head(table, name) + nest(3, _encode_element(Element(key))))
+        try:
+            found = [element for payload in self._socket.get(request) for element in _decode_elements(payload)]
+        except NetfilterError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        return found[0][1] if found else None
+
     def counters(self, family: Family, table: str) -> list[Counter]:
         """All named counters of a table; none if there is no such table. Raises: NetfilterError."""
         request = Message(Type.GET_OBJECT, family, text(1, table) + _COUNTER_TYPE)

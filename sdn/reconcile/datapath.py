@@ -11,6 +11,7 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from sdn.model.explanation import Decision, FlowRow, Question
 from sdn.model.ids import TenantId
 from sdn.model.resources import Endpoint
 from sdn.reconcile.unit import Context, Unit
@@ -83,7 +84,7 @@ class LocalPort:
 
 
 class Datapath(Protocol):
-    """One per host. Calls of one datapath never overlap, except `read` and `drops` with anything.
+    """One per host. Calls of one datapath never overlap, except `read`, `drops`, `explain`, `flows` with anything.
 
     `write` does its operations in the order given and goes on after an error; deletions that are slow in the kernel
     may be finished in the background once the thing is out of service and its name is free.
@@ -118,6 +119,12 @@ class Datapath(Protocol):
 
     def drops(self) -> list[DropCount]:
         """Every counter of the guard. Works from any thread."""
+
+    def explain(self, question: Question) -> Sequence[Decision]:
+        """What becomes of a packet here, by what is really there; see `reconcile.explain`. Works from any thread."""
+
+    def flows(self) -> Sequence[FlowRow]:
+        """Every entry that decides about packets, in the datapath's words. Works from any thread."""
 
     def notify(self, drifted: Callable[[Sequence[TenantId] | None], None]) -> None:
         """Call `drifted` (from any thread) when the kernel tells of a change not ours, with its tenants (None: all)."""

@@ -11,10 +11,13 @@ import errno
 from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
+from sdn.model.explanation import Decision, FlowRow, Question
 from sdn.model.ids import EndpointId, TenantId
 from sdn.model.resources import Endpoint
 from sdn.reconcile import fake_objects
 from sdn.reconcile.datapath import DropCount, Key, LocalPort, Operation, Sandbox, SandboxGoneError, Verb
+from sdn.reconcile.explain import explain
+from sdn.reconcile.fake_explain import FakeSight, flow_rows
 from sdn.reconcile.fake_objects import FakeObject, Frame, Port, Vxlan
 from sdn.reconcile.fake_text import print_objects
 from sdn.reconcile.unit import Context, Unit
@@ -198,6 +201,14 @@ class FakeDatapath:
     def drops(self) -> list[DropCount]:
         """See Datapath."""
         return list(self.kernel.drop_counts)
+
+    def explain(self, question: Question) -> list[Decision]:
+        """See Datapath."""
+        return explain(question, FakeSight(self.kernel.objects.copy()))
+
+    def flows(self) -> list[FlowRow]:
+        """See Datapath."""
+        return list(flow_rows(self.kernel.objects.copy()))
 
     def notify(self, drifted: Drifted) -> None:
         """See Datapath."""

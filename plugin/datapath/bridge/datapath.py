@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from plugin.datapath.bridge import objects
+from plugin.datapath.bridge.explain import BridgeSight
 from plugin.datapath.bridge.lower import lower
 from plugin.datapath.bridge.objects import Port
 from plugin.datapath.bridge.read import read_tenant, read_underlay, underlay_objects
+from plugin.datapath.bridge.rows import Counted, flow_rows
 from plugin.datapath.bridge.tenant import TenantNamespace, Tenants
 from plugin.datapath.bridge.underlay_guard import UnderlayGuard
 from plugin.datapath.bridge.write import Place, Write
@@ -17,11 +20,14 @@ from plugin.datapath.veth import inside
 from plugin.datapath.veth.inside import Offers
 from plugin.datapath.veth.ports import parse_port_alias
 from plugin.datapath.veth.removal import Removal
+from plugin.kernel.link import Traffic, dump_traffic
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 from sdn.model.errors import HawseError, Kind
+from sdn.model.explanation import Decision, FlowRow, Question
 from sdn.model.ids import TenantId
 from sdn.model.resources import Endpoint
 from sdn.reconcile.datapath import DropCount, Key, LocalPort, Object, Operation, Sandbox
+from sdn.reconcile.explain import explain
 from sdn.reconcile.unit import Context, Unit
 
 _PURGE_S = 60.0
@@ -119,6 +125,26 @@ class BridgeDatapath:
             where = (owner.tenant, owner.networks.get(vni, "")) if owner else ("", "")
             found.append(DropCount(*where, cause, packets, size))
         return found
+
+    def explain(self, question: Question) -> list[Decision]:
+        """See Datapath. Raises: HawseError."""
+        opened = self._tenants.get(question.tenant)
+        try:
+            with contextlib.nullcontext() if opened is None else opened.reading:
+                return explain(question, BridgeSight(opened, self._underlay))
+        except NetlinkError as error:
+            raise HawseError(Kind.INTERNAL, f"cannot look into the kernel's network state: {error}") from error
+
+    def flows(self) -> list[FlowRow]:
+        """See Datapath. Raises: OSError, HawseError."""
+        traffic: dict[tuple[str, str], Traffic] = {}
+        for tenant in self._tenants.names():
+            opened = self._tenants.get(tenant)
+            if opened is not None:
+                with opened.reading:
+                    found = dump_traffic(opened.reader)
+                traffic |= {(tenant, name): counts for name, counts in found.items()}
+        return flow_rows(self.read(), Counted(traffic, self.drops()))
 
     def notify(self, drifted: Callable[[Sequence[TenantId] | None], None]) -> None:
         """See Datapath."""

@@ -146,6 +146,13 @@ class TenantGuard:
             self._damaged = {name for name, port in ports.items() if port.damaged}
             return ports
 
+    def holds(self, name: str, key: bytes) -> bool:
+        """Whether the frames' table has an element in a set or map now. Raises: INTERNAL."""
+        try:
+            return self._rules.find(Family.BRIDGE, TABLE, name, key) is not None
+        except NetfilterError as error:
+            raise _failed("cannot look into the guard's sets", error) from error
+
     def drops(self) -> list[tuple[int, str, int, int]]:
         """(VNI, cause, packets, bytes) of every counter; VNI 0 for what belongs to no network."""
         return [

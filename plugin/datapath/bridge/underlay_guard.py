@@ -88,7 +88,7 @@ class UnderlayGuard:
                 lines.append(f"add counter inet {TABLE} {name}")
                 lines.append(f'add element inet {TABLE} count-{FOREIGN} {{ {vni} : "{name}" }}')
                 lines.append(f"add element inet {TABLE} vni {{ {vni} : {vni} }}")
-            lines += [f"add element inet {TABLE} {_set_of(vtep)} {{ {vni} . {vtep} }}" for vni, vtep in members]
+            lines += [f"add element inet {TABLE} {set_of(vtep)} {{ {vni} . {vtep} }}" for vni, vtep in members]
             self._rules.load("\n".join(lines))
             return True
 
@@ -151,6 +151,20 @@ class UnderlayGuard:
                     "cannot change the members of tunnels",
                 )
 
+    def guards(self, vni: int) -> bool:
+        """Whether this VNI is taken from members alone, now."""
+        return self._holds("vni", _vni_key(vni))
+
+    def admits(self, vni: int, vtep: str) -> bool:
+        """Whether this VNI is taken from this VTEP by name, now."""
+        return self._holds(set_of(vtep), _vni_key(vni) + b"\0" + address_bytes(vtep))
+
+    def _holds(self, name: str, key: bytes) -> bool:
+        try:
+            return self._rules.find(Family.INET, TABLE, name, key) is not None
+        except NetfilterError as error:
+            raise _failed("cannot look into the guard of the underlay", error) from error
+
     def drops(self) -> list[tuple[int, str, int, int]]:
         """(VNI, cause, packets, bytes) of every counter; VNI 0 for what belongs to no network."""
         return [(*counter_of(counter.name), counter.packets, counter.bytes) for counter in self._counters()]
@@ -201,7 +215,8 @@ class UnderlayGuard:
 _MEMBER_SETS: Final[tuple[tuple[str, AddressFamily], ...]] = (("member4", 4), ("member6", 6))
 
 
-def _set_of(vtep: str) -> str:
+def set_of(vtep: str) -> str:
+    """The set that holds members with a VTEP of this family."""
     return "member6" if ":" in vtep else "member4"
 
 
@@ -214,7 +229,7 @@ def _member_messages(add: Collection[Membership], remove: Collection[Membership]
     for encode, members in ((delete_elements, remove), (add_elements, add)):
         for name, _ in _MEMBER_SETS:
             elements = [
-                Element(_vni_key(vni) + b"\0" + address_bytes(vtep)) for vni, vtep in members if _set_of(vtep) == name
+                Element(_vni_key(vni) + b"\0" + address_bytes(vtep)) for vni, vtep in members if set_of(vtep) == name
             ]
             messages += encode(Family.INET, TABLE, name, elements)
     return messages
