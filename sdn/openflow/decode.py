@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from sdn.openflow.encode import MATCH_AT
 from sdn.openflow.fields import BY_HEADER, BY_HEADER_MASKED, BY_MOVE_HEADER
-from sdn.openflow.flow import Action, Flow, Move, Output, Resubmit, SetField, Term
+from sdn.openflow.flow import Action, CheckLarger, Flow, Move, Output, Resubmit, SetField, Term
 
 _SMALLEST: Final = 56
 _Octets = bytes
@@ -23,6 +23,7 @@ _short = struct.Struct("!H").unpack_from
 _pair = struct.Struct("!HH").unpack_from
 _long = struct.Struct("!I").unpack_from
 _move = struct.Struct("!HHHII").unpack_from
+_check_larger = struct.Struct("!HHI").unpack_from
 
 
 class Entry(NamedTuple):
@@ -138,6 +139,10 @@ def _action(action: bytes) -> Action:
             return Move(BY_MOVE_HEADER[source], BY_MOVE_HEADER[target], bits)
     if kind == 0xFFFF and action[4:12] == b"\x00\x00\x23\x20\x00\x0e\xff\xf8":
         return Resubmit(action[12])
+    if kind == 0xFFFF and action[4:10] == b"\x00\x00\x23\x20\x00\x31":
+        size, bit, target = _check_larger(action, 10)
+        if bit == 0:
+            return CheckLarger(size, BY_MOVE_HEADER[target])
     raise ValueError(f"an action of type {kind}")
 
 

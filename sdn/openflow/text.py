@@ -6,7 +6,7 @@ import ipaddress
 from typing import Final
 
 from sdn.openflow.fields import Field, Form
-from sdn.openflow.flow import CONTROLLER, IN_PORT, LOCAL, Action, Flow, Move, Output, SetField, Term
+from sdn.openflow.flow import CONTROLLER, IN_PORT, LOCAL, Action, CheckLarger, Flow, Move, Output, SetField, Term
 
 _PORTS: Final = {IN_PORT: "IN_PORT", LOCAL: "LOCAL", CONTROLLER: "CONTROLLER:65535"}
 _ETHERTYPES: Final = {0x0800: "ip", 0x0806: "arp", 0x86DD: "ipv6"}
@@ -98,6 +98,8 @@ def action_text(action: Action) -> str:
         return f"set_field:{value_text(action.field, action.value)}->{action.field.text}"
     if isinstance(action, Move):
         return f"move:{_bits_text(action.source, action.bits)}->{_bits_text(action.target, action.bits)}"
+    if isinstance(action, CheckLarger):
+        return f"check_pkt_larger({action.size})->{action.target.text}[0]"
     return f"resubmit(,{action.table})"
 
 
