@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from plugin.agent.answering import answer_about_packets
 from plugin.agent.attachments import SETTLE_MS, Attachments, Namespaces
 from plugin.agent.channel import Clock, Dial
 from plugin.agent.facts import HostFacts
@@ -180,6 +181,8 @@ class AgentCore:
             case "probe" if query.probe is not None and self._answer_probes is not None:
                 self._answer_probes(query.probe)
                 return None
+            case "explain" | "flows":
+                return await self._offload(lambda: answer_about_packets(self._datapath, query))
             case other:
                 raise invalid(f"this agent does not know the question {other!r}", "ask for `drops` or `version`")
 

@@ -16,6 +16,10 @@ ROWS_MAX = 5000
 """Of one answer: a message of the stream is 4 MiB at most."""
 
 
+QUESTIONS_MAX = 16
+"""Of one query: two families, there and back, are four."""
+
+
 class Stage(enum.StrEnum):
     """Where a packet may end. The first three are the sender's host's, the last three the receiver's."""
 

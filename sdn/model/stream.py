@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 
 from sdn.model.codec import Decoder
+from sdn.model.explanation import FlowFilter, Question
 from sdn.model.ids import EndpointId, HostId
 from sdn.model.resources import Datapath, Endpoint, Network, Tenant, Value
 
@@ -248,11 +249,15 @@ class Credentials(Value, frozen=True, kw_only=True, tag="credentials"):
 
 
 class Query(Value, frozen=True, kw_only=True, tag="query"):
-    """The controller asks the agent: `what` is `drops` (see reconcile.datapath), `version` or `probe` (an order)."""
+    """The controller asks the agent: `what` is `drops` (see reconcile.datapath), `version`, `probe` (an order),
+    `explain` (what becomes of packets: an Explanation is the answer) or `flows` (of its tables: a FlowTable).
+    """
 
     request: int
     what: str
     probe: ProbeOrder | None = None
+    questions: tuple[Question, ...] = ()
+    flows: FlowFilter | None = None
 
 
 Up = Hello | Facts | AttachRequest | DetachRequest | PeersRequest | Report | Answer

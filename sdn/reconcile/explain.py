@@ -36,7 +36,8 @@ class Way:
 class Look:
     """One look at an entry. `row`: the entry, or, where it is not there, the one that would decide.
 
-    `mac`, `way`: what it says, where that was asked. `trouble`: what keeps it from working, a sentence of its own. `cause`: what the guard counts the packet under that this entry does not let through.
+    `mac`, `way`: what it says, where that was asked. `trouble`: what keeps it from working, a sentence of its own.
+    `cause`: what the guard counts a packet under that this entry does not let through.
     """
 
     row: FlowRow

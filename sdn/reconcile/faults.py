@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Mapping, Sequence
 
+from sdn.model.explanation import Decision, FlowRow, Question
 from sdn.model.ids import TenantId
 from sdn.model.resources import Endpoint
 from sdn.reconcile.datapath import Datapath, DropCount, Key, LocalPort, Object, Operation, Sandbox
@@ -77,6 +78,14 @@ class Faulty:
     def drops(self) -> list[DropCount]:
         """See Datapath."""
         return self._inner.drops()
+
+    def explain(self, question: Question) -> Sequence[Decision]:
+        """See Datapath."""
+        return self._inner.explain(question)
+
+    def flows(self) -> Sequence[FlowRow]:
+        """See Datapath."""
+        return self._inner.flows()
 
     def notify(self, drifted: Callable[[Sequence[TenantId] | None], None]) -> None:
         """See Datapath."""

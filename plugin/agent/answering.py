@@ -1,0 +1,35 @@
+"""What the controller asks of the kernel beside counters: why packets arrive or do not, and what the tables hold."""
+
+from __future__ import annotations
+
+from sdn.model.errors import invalid, unavailable
+from sdn.model.explanation import (
+    QUESTIONS_MAX,
+    DropsHere,
+    Explanation,
+    FlowFilter,
+    FlowTable,
+    flow_table,
+)
+from sdn.model.stream import Query
+from sdn.reconcile.datapath import Datapath
+
+
+def answer_about_packets(datapath: Datapath, query: Query) -> Explanation | FlowTable:
+    """The answer to `explain` or `flows`; from any thread. Raises: INVALID, UNAVAILABLE, what the datapath raises."""
+    if len(query.questions) > QUESTIONS_MAX:
+        raise invalid(f"{len(query.questions)} questions at once", f"ask up to {QUESTIONS_MAX}")
+    try:
+        if query.what == "flows":
+            return flow_table(datapath.flows(), query.flows or FlowFilter())
+        networks = {question.network for question in query.questions}
+        return Explanation(
+            decisions=tuple(tuple(datapath.explain(question)) for question in query.questions),
+            drops=tuple(
+                DropsHere(network=count.network, cause=count.cause, packets=count.packets)
+                for count in datapath.drops()
+                if count.network in networks and count.packets
+            ),
+        )
+    except OSError as error:
+        raise unavailable(f"the host's tables cannot be read: {error}", "see the agent's log") from None
