@@ -116,6 +116,36 @@ COMMANDS: tuple[Command, ...] = (
         "hawse host rotate h1 h2",
     ),
     _command(
+        "switch add", "take an Open vSwitch without an agent as a host", "sdn.cli.switch", "add",
+        "hawse switch add edge1 --datapath-id 0000a2b4c6d8e0f2 --vtep 10.0.0.9",
+        "hawse switch add edge2 --datapath-id 0000a2b4c6d8e0f3 --vtep 10.0.0.8 --tunnel-port 1",
+    ),
+    _command("switch ls", "list switches and how far they are", "sdn.cli.switch", "ls", "hawse switch ls"),
+    _command(
+        "switch inspect", "show all of a switch: its connection, ports, what is bound and what it has carried",
+        "sdn.cli.switch", "inspect",
+        "hawse switch inspect edge1",
+    ),
+    _command(
+        "switch bind", "put what hangs on a switch's port into a network", "sdn.cli.switch", "bind",
+        "hawse switch bind edge1 eth3 web            # address and MAC are chosen",
+        "hawse switch bind edge1 3 blue/web --ip 10.1.0.50 --mac 52:54:00:12:34:56 --name printer --wait",
+    ),
+    _command(
+        "switch unbind", "take it out again", "sdn.cli.switch", "unbind",
+        "hawse switch unbind edge1 eth3",
+    ),
+    _command(
+        "switch certificate", "make what a switch needs for TLS; what it had before is void",
+        "sdn.cli.switch", "certificate",
+        "hawse switch certificate edge1 --out edge1",
+    ),
+    _command(
+        "switch rm", "drop switches for good", "sdn.cli.switch", "rm",
+        "hawse switch rm edge1",
+        "hawse switch rm edge1 --force               # though ports are bound",
+    ),
+    _command(
         "certificate ls", "show what the controller is known by, and who does not trust it yet",
         "sdn.cli.certificate", "ls",
         "hawse certificate ls",
@@ -294,6 +324,7 @@ GROUPS: dict[str, str] = {
     "tenant": "address spaces and their owners",
     "certificate": "what the controller is known by",
     "host": "machines that run an agent",
+    "switch": "Open vSwitches without an agent, which the controller programs",
     "token": "who may join, and who may use the API",
     "image": "what containers are made of",
     "endpoint": "interfaces of containers in networks",

@@ -44,7 +44,13 @@ complete -c hawse -f -a '(hawse __complete (commandline -opc)[2..-1] (commandlin
 """,
 }
 
-REFERENCES = {"NETWORK": "networks", "TENANT": "tenants", "HOST": "hosts", "ENDPOINT": "endpoints"}
+REFERENCES = {
+    "NETWORK": "networks",
+    "TENANT": "tenants",
+    "HOST": "hosts",
+    "ENDPOINT": "endpoints",
+    "SWITCH": "switches",
+}
 """Which argument takes which resource's name."""
 LABS = {("lab", "check"), ("lab", "ps"), ("lab", "down")}
 """Commands whose NAME is a lab's."""

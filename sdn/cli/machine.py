@@ -48,6 +48,10 @@ def up_arguments(parser: argparse.ArgumentParser) -> None:
         "--pool", metavar="PREFIX", action="append", default=[], help="automatic subnets are cut from it; repeatable"
     )
     parser.add_argument(
+        "--openflow", metavar="ssl:ADDRESS[:PORT]", action="append", default=[],
+        help="where switches without an agent find it; repeatable; see 'hawse help switches'",
+    )  # fmt: skip
+    parser.add_argument(
         "--discoverable", action=argparse.BooleanOptionalAction, default=None,
         help="announce the controller on the local segment, for 'join --discover'",
     )  # fmt: skip
@@ -75,6 +79,7 @@ def up(args: argparse.Namespace) -> int:
         listen=tuple(args.listen),
         advertise=tuple(args.advertise),
         pool=tuple(args.pool),
+        openflow=tuple(args.openflow),
         discoverable=args.discoverable,
         name=args.name,
         datapath=args.datapath,

@@ -89,23 +89,46 @@ def succeed(old: Authority, now_s: float) -> Authority:
 
 def issue(authority: Authority, now_s: float) -> bytes:
     """A controller's own new key, its certificate, and what leads from there to whatever is trusted; PEM, in a row."""
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    purpose, valid_s = ExtendedKeyUsageOID.SERVER_AUTH, SERVER_VALID_S
+    key, certificate = _leaf(authority, "hawse controller", "controller.hawse.internal", purpose, now_s, valid_s)
+    return (key + "".join(one.pem for one in (certificate, *authority.intermediates))).encode()
+
+
+def issue_switch(authority: Authority, name: str, now_s: float) -> str:
+    """A switch's new key and its certificate, PEM, in a row.
+
+    It proves who connects, never who is connected to: a switch is no controller. Nobody renews it, so it is valid as
+    long as the authority.
+    """
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    purpose, valid_s = ExtendedKeyUsageOID.CLIENT_AUTH, float(AUTHORITY_VALID_S)
+    key, certificate = _leaf(authority, f"hawse switch {name}"[:64], "switch.hawse.internal", purpose, now_s, valid_s)
+    return key + certificate.pem
+
+
+def _leaf(
+    authority: Authority, name: str, domain: str, purpose: x509.ObjectIdentifier, now_s: float, valid_s: float
+) -> tuple[str, Certificate]:
+    """A new key in PEM, and its certificate."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     key, signer = ec.generate_private_key(ec.SECP256R1()), _load_key(authority.key)
     certificate = (
-        _builder(key, x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hawse controller")]), signer)
+        _builder(key, x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]), signer)
         .not_valid_before(_moment(now_s - CLOCK_SKEW_S))
-        .not_valid_after(_moment(min(now_s + SERVER_VALID_S, authority.certificate.ends_s)))
+        .not_valid_after(_moment(min(now_s + valid_s, authority.certificate.ends_s)))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("controller.hawse.internal")]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(domain)]), critical=False)
         .sign(signer, hashes.SHA256())
     )
-    return (_encode_key(key) + "".join(one.pem for one in (_read(certificate), *authority.intermediates))).encode()
+    return _encode_key(key), _read(certificate)
 
 
 def _ca(

@@ -30,6 +30,7 @@ from sdn.controller.session import HostStream
 from sdn.controller.specs import NetworkSpec, SubnetSpec, TenantSpec
 from sdn.controller.state import State, SubnetUsage
 from sdn.controller.status import HostState, Status, Step
+from sdn.controller.switches import Switches
 from sdn.model.errors import HawseError, Kind, conflict, denied, invalid, unavailable
 from sdn.model.ids import HostId, IdSource, NetworkId, Revision, TenantId, is_id
 from sdn.model.resources import Endpoint, Host, Network, Tenant
@@ -66,6 +67,7 @@ class Core:
         self._desk = AgentDesk(
             self._ledger, self._fleet, self._events, ids, options.settle_s, random_bits, self.custody
         )
+        self.switches = Switches(self._ledger, ids, self._cut, self._forget_begun)
         self._numbers = itertools.count(1)
         self._open: dict[HostStream, None] = {}
         """In the order in which they came, so that the same requests have the same effects in the same order."""

@@ -28,8 +28,8 @@ class Event(Value, frozen=True, kw_only=True):
     """`id` is `revision.number`. Events of the change log are durable; soft ones (number from 100) are not.
 
     Kinds: tenant.created|updated|removed, network.created|updated|removed, host.created|credential|rotated|connected|
-    updated|drained|undrained|forgotten, host.disconnected|authority-not-kept (soft), authority.changed (soft),
-    token.created|used|revoked, endpoint.attached|released, endpoint.late (soft). `data`: ids, names, reasons.
+    updated|certificate|drained|undrained|forgotten, host.disconnected|authority-not-kept (soft), authority.changed
+    (soft), token.created|used|revoked, endpoint.attached|released, endpoint.late (soft). `data`: ids, names, reasons.
 
     `tenant`: whose it is, "" where nobody's; `number_within`: as `number`, but counted among that tenant's alone.
     """

@@ -7,6 +7,8 @@ allocation/NETWORK/ADDRESS · mac/NETWORK/MAC             -> Allocation, endpoin
                                                          need none: who allocates compares the network's revision)
 vni/VNI                                                  -> VniRecord
 subnets/TENANT                                           touched by every change of a tenant's subnets
+switch/HOST · datapath/DATAPATH-ID                       -> Switch, host id
+port/HOST/PORT                                           -> endpoint id, of a switch: one endpoint a port
 credential/HOST                                          -> hash of the host's secret
 token/ID                                                 -> TokenRecord
 trust/HOST                                               -> HostTrust
@@ -26,6 +28,7 @@ LOADED = (
     "tenant/",
     "network/",
     "host/",
+    "switch/",
     "endpoint/",
     "vni/",
     "subnets/",
@@ -97,6 +100,21 @@ def network(id_: NetworkId) -> str:
 def host(id_: HostId) -> str:
     """`host/ID`."""
     return f"host/{id_}"
+
+
+def switch(id_: HostId) -> str:
+    """`switch/HOST`."""
+    return f"switch/{id_}"
+
+
+def datapath(datapath_id: str) -> str:
+    """`datapath/DATAPATH-ID`."""
+    return f"datapath/{datapath_id}"
+
+
+def port(host_id: HostId, name: str) -> str:
+    """`port/HOST/PORT`."""
+    return f"port/{host_id}/{name}"
 
 
 def endpoint(id_: EndpointId) -> str:

@@ -18,7 +18,7 @@ from sdn.service.daemon import Daemon, add_arguments, run_daemon, tune_collector
 from sdn.service.startup import lean_imports
 
 if TYPE_CHECKING:
-    from sdn.controller.listen import Address
+    from sdn.controller.listen import Address, OpenflowAddress
     from sdn.controller.options import Options, Pool
     from sdn.controller.tls import Identity
 
@@ -28,8 +28,9 @@ POOL_LENGTHS = {4: 24, 6: 64}
 
 def run(options: argparse.Namespace) -> int:
     """Run the controller until it is told to stop; the exit code. Raises: HawseError where it cannot start."""
-    from sdn.controller.listen import DEFAULT, advertised, parse_listen
+    from sdn.controller.listen import DEFAULT, advertised, parse_listen, parse_openflow
 
+    openflow = [parse_openflow(text) for text in options.openflow]
     addresses = [parse_listen(text) for text in options.listen] or [DEFAULT]
     urls = advertised(options.advertise, addresses)  # refused before anything is made
     if options.discoverable:
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     core_options = _core_options(options.pool, options.vni_first)
 
     async def serve(daemon: Daemon) -> None:
-        await _serve(daemon, addresses, options.advertise, core_options, discoverable=options.discoverable)
+        await _serve(daemon, addresses, openflow, options.advertise, core_options, discoverable=options.discoverable)
 
     return run_daemon("controller", options, serve, needs_root=False, quick_loop=True)
 
@@ -62,6 +63,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="what hosts are told, https://ADDRESS:PORT; repeatable; default: where it listens",
+    )
+    parser.add_argument(
+        "--openflow",
+        metavar="ssl:ADDRESS[:PORT]",
+        action="append",
+        default=[],
+        help="where switches without an agent connect; repeatable; tcp:… takes whoever knows a datapath id",
     )
     parser.add_argument(
         "--discoverable",
@@ -102,6 +110,7 @@ def _parse_pool(text: str) -> Pool:
 async def _serve(
     daemon: Daemon,
     addresses: Sequence[Address],
+    openflow: Sequence[OpenflowAddress],
     advertise: Sequence[str],
     core_options: Options,
     *,

@@ -12,7 +12,7 @@ from sdn.controller.keys import HostTrust
 from sdn.controller.plan import Draft, Plan, nothing
 from sdn.controller.state import State
 from sdn.model.certificate import SHA256_HEX_LENGTH
-from sdn.model.errors import exhausted
+from sdn.model.errors import exhausted, invalid
 from sdn.model.ids import HostId
 from sdn.model.resources import Host
 
@@ -33,8 +33,19 @@ def secret_sha256(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
+def require_agent(state: State, host: Host) -> None:
+    """Raises: INVALID for a switch without an agent: nobody there could keep a secret."""
+    if host.id in state.switches:
+        raise invalid(
+            f"{host.name} is a switch without an agent, which has no secret",
+            f"give it a certificate: hawse switch certificate {host.name}",
+            host=host.name,
+        )
+
+
 def offer_secret(state: State, host: Host, secret: str, actor: str) -> Plan[None]:
-    """A further secret is good from now on. Raises: EXHAUSTED where the host acknowledges none."""
+    """A further secret is good from now on. Raises: EXHAUSTED where the host acknowledges none; INVALID."""
+    require_agent(state, host)
     trust = state.trusts.get(host.id, HostTrust())
     if len(trust.offered) == OFFERED_MAX:
         raise exhausted(

@@ -318,6 +318,8 @@ def _write(draft: Draft, state: State, endpoint: Endpoint, network: Network, hos
     draft.unchanged("host", host.id)
     draft.create(keys.endpoint(endpoint.id), endpoint)
     draft.create(keys.attachment(host.id, endpoint.container, endpoint.ifname), endpoint.id)
+    if host.id in state.switches:
+        draft.create(keys.port(host.id, endpoint.ifname), endpoint.id)
     draft.create(keys.mac(network.id, endpoint.mac), endpoint.id)
     for interface in endpoint.addresses:
         address = interface.partition("/")[0]

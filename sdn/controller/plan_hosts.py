@@ -7,14 +7,14 @@ import msgspec
 from sdn.controller import keys
 from sdn.controller.labels import parse_labels
 from sdn.controller.plan import Draft, Plan, nothing
-from sdn.controller.plan_credentials import note_kept, secret_sha256
+from sdn.controller.plan_credentials import note_kept, require_agent, secret_sha256
 from sdn.controller.plan_release import release_some
 from sdn.controller.state import State
 from sdn.model.address import parse_address, parse_prefix
 from sdn.model.codec import encode_msgpack
 from sdn.model.errors import conflict, invalid
 from sdn.model.ids import HostId, parse_name
-from sdn.model.resources import Endpoint, Host
+from sdn.model.resources import Datapath, Endpoint, Host
 from sdn.model.stream import Facts, Hello
 
 ROUTES_MAX = 4096
@@ -43,7 +43,11 @@ def secret_record(secret: str) -> bytes:
 
 
 def set_credential(state: State, host: Host, secret: str, actor: str) -> Plan[None]:
-    """Keep the hash of a new secret, which voids the one before, and all that were offered."""
+    """Keep the hash of a new secret, which voids the one before, and all that were offered.
+
+    Raises: INVALID for a switch without an agent.
+    """
+    require_agent(state, host)
     draft = Draft(state, actor)
     draft.unchanged("host", host.id)
     draft.put(keys.credential(host.id), msgspec.Raw(secret_record(secret)))
@@ -53,7 +57,9 @@ def set_credential(state: State, host: Host, secret: str, actor: str) -> Plan[No
 
 
 def hello(state: State, host: Host, message: Hello, actor: str) -> Plan[Host]:
-    """Take in what the agent says of its host, and raise the session."""
+    """Take in what the agent says of its host, and raise the session. Raises: INVALID."""
+    if message.datapath is Datapath.SWITCH:
+        raise invalid("no agent programs a switch without an agent", "start it with --datapath bridge or openflow")
     changed = msgspec.structs.replace(
         host,
         incarnation=parse_word(message.incarnation, "an incarnation"),
@@ -122,6 +128,8 @@ def drain_host(state: State, host: Host, undo: bool, actor: str) -> Plan[Host]:
 
 def begin_forgetting(state: State, host: Host, connected: bool, force: bool, actor: str) -> Plan[Host]:
     """The first of the sequence: from here on the host is refused, and the rest is finished whatever happens."""
+    if host.id in state.switches and not force:
+        raise conflict(f"{host.name} is a switch", f"hawse switch rm {host.name}", host=host.name)
     if connected and not force:
         raise conflict(
             f"host {host.name} is connected",
@@ -154,6 +162,9 @@ def go_on_forgetting(state: State, id_: HostId, actor: str) -> Plan[bool]:
     draft.delete(keys.credential(host.id))
     draft.delete(keys.trust(host.id))
     draft.delete(keys.forget(host.id))
+    if switch := state.switches.get(host.id):
+        draft.delete(keys.switch(host.id))
+        draft.delete(keys.datapath(switch.datapath_id))
     draft.happen("host.forgotten", id=host.id, name=host.name)
     return draft.plan(True)
 

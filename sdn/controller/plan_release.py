@@ -19,6 +19,8 @@ def release(draft: Draft, state: State, endpoint: Endpoint, reason: str) -> None
     draft.delete(keys.mac(endpoint.network, endpoint.mac))
     for address in endpoint.addresses:
         draft.delete(keys.allocation(endpoint.network, address.partition("/")[0]))
+    if endpoint.host in state.switches:
+        draft.delete(keys.port(endpoint.host, endpoint.ifname))
     if endpoint.name:
         draft.delete(keys.endpoint_name(endpoint.tenant, endpoint.name))
     network = state.networks[endpoint.network]
@@ -39,15 +41,15 @@ def release(draft: Draft, state: State, endpoint: Endpoint, reason: str) -> None
     )
 
 
-def cost(endpoint: Endpoint) -> int:
+def cost(state: State, endpoint: Endpoint) -> int:
     """How many operations the release of an endpoint takes."""
-    return 5 + len(endpoint.addresses)
+    return 5 + len(endpoint.addresses) + (endpoint.host in state.switches)
 
 
 def release_some(draft: Draft, state: State, endpoints: Sequence[Endpoint], reason: str) -> int:
     """Release as many of `endpoints` as the transaction has room for; how many."""
     for done, endpoint in enumerate(endpoints):
-        if draft.room < cost(endpoint):
+        if draft.room < cost(state, endpoint):
             return done
         release(draft, state, endpoint, reason)
     return len(endpoints)

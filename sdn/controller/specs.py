@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from sdn.controller.principal import Role
+from sdn.model.resources import MTU_DEFAULT_BYTES, TUNNEL_PORT_DEFAULT
 from sdn.model.token import TokenKind
 
 
@@ -50,6 +51,35 @@ class HostSpec(Spec, frozen=True, kw_only=True):
     """A host that is about to join."""
 
     name: str
+    labels: dict[str, str] = {}
+
+
+class SwitchSpec(Spec, frozen=True, kw_only=True):
+    """A switch without an agent. `datapath_id`: 16 hex digits; `tunnel_port`: a name, or a number in text.
+
+    At least one VTEP is needed; `mtu_bytes` is the underlay's there.
+    """
+
+    name: str
+    datapath_id: str
+    vtep4: str | None = None
+    vtep6: str | None = None
+    tunnel_port: str = TUNNEL_PORT_DEFAULT
+    mtu_bytes: int = MTU_DEFAULT_BYTES
+    labels: dict[str, str] = {}
+
+
+class BindSpec(Spec, frozen=True, kw_only=True):
+    """What hangs on a port of a switch. Addresses and MAC are chosen unless they are given.
+
+    `port`: a name, or a number in text; `name`: the endpoint's.
+    """
+
+    port: str
+    network: str
+    addresses: tuple[str, ...] = ()
+    mac: str = ""
+    name: str = ""
     labels: dict[str, str] = {}
 
 

@@ -15,12 +15,13 @@ from sdn.controller.addresses import AddressBook, SubnetUsage
 from sdn.controller.effects import Effects, Topic
 from sdn.controller.references import Names
 from sdn.model.ids import EndpointId, HostId, NetworkId, Revision, TenantId
-from sdn.model.resources import Allocation, Endpoint, Host, Network, Tenant
+from sdn.model.resources import Allocation, Endpoint, Host, Network, Switch, Tenant
 from sdn.store.interface import Delete, Put, Record
 
 _tenant = msgspec.msgpack.Decoder(Tenant).decode
 _network = msgspec.msgpack.Decoder(Network).decode
 _host = msgspec.msgpack.Decoder(Host).decode
+_switch = msgspec.msgpack.Decoder(Switch).decode
 _endpoint = msgspec.msgpack.Decoder(Endpoint).decode
 _vni = msgspec.msgpack.Decoder(keys.VniRecord).decode
 _trust = msgspec.msgpack.Decoder(keys.HostTrust).decode
@@ -41,6 +42,10 @@ class State:
         self.tenants: dict[TenantId, Tenant] = {}
         self.networks: dict[NetworkId, Network] = {}
         self.hosts: dict[HostId, Host] = {}
+        self.switches: dict[HostId, Switch] = {}
+        """Hosts that are switches without an agent."""
+        self.datapaths: dict[str, HostId] = {}
+        """By datapath id."""
         self.endpoints: dict[EndpointId, Endpoint] = {}
         self.vnis: dict[int, keys.VniRecord] = {}
         self.vni_cursor = 0
@@ -53,6 +58,8 @@ class State:
         self.held: set[int] = set()
         """VNIs of removed networks, held back."""
         self.attachments: dict[tuple[HostId, str, str], EndpointId] = {}
+        self.bound: dict[tuple[HostId, str], EndpointId] = {}
+        """What is bound to the ports of switches."""
         self._revisions: dict[str, dict[str, Revision]] = {}
         self._holds: dict[HostId, dict[Topic, int]] = {}
         self._holders: dict[Topic, set[HostId]] = {}
@@ -64,7 +71,7 @@ class State:
 
     @classmethod
     def load(cls, records: Iterable[Record], revision: Revision) -> State:
-        """The state of these records (in any order of keys, endpoints after networks)."""
+        """The state of these records (in any order of keys, endpoints after networks and switches)."""
         state = cls()
         effects = Effects()
         for record in records:
@@ -106,6 +113,22 @@ class State:
                 rest = endpoint.id
             case "vni":
                 self._put_vni(int(rest), _vni(value))
+            case "switch" | "credential" | "trust" | "forget" | "token":
+                self._put_beside(kind, rest, value)
+            case "cursor":
+                self.vni_cursor = _number(value)
+            case "subnets":
+                pass
+            case _:  # indexes: what they say is known
+                return
+        self._revisions.setdefault(kind, {})[rest] = revision
+
+    def _put_beside(self, kind: str, rest: str, value: bytes) -> None:
+        """What is kept beside the resources, or tells more of a host."""
+        match kind:
+            case "switch":
+                switch = self.switches[HostId(rest)] = _switch(value)
+                self.datapaths[switch.datapath_id] = switch.host
             case "credential":
                 self.credentials[HostId(rest)] = value
             case "trust":
@@ -114,13 +137,6 @@ class State:
                 self.forgetting.add(HostId(rest))
             case "token":
                 self.tokens[rest] = _token(value)
-            case "cursor":
-                self.vni_cursor = _number(value)
-            case "subnets":
-                pass
-            case _:  # indexes: what they say is known
-                return
-        self._revisions.setdefault(kind, {})[rest] = revision
 
     def _delete(self, key: str, effects: Effects) -> None:
         kind, _, rest = key.partition("/")
@@ -144,14 +160,17 @@ class State:
             case "vni":
                 self.vnis.pop(int(rest), None)
                 self.held.discard(int(rest))
-            case "credential" | "trust" | "forget" | "token":
-                self._delete_access(kind, rest)
+            case "switch" | "credential" | "trust" | "forget" | "token":
+                self._delete_beside(kind, rest)
             case _:
                 return
         self._revisions.get(kind, {}).pop(rest, None)
 
-    def _delete_access(self, kind: str, rest: str) -> None:
+    def _delete_beside(self, kind: str, rest: str) -> None:
         match kind:
+            case "switch":
+                if switch := self.switches.pop(HostId(rest), None):
+                    self.datapaths.pop(switch.datapath_id, None)
             case "credential":
                 self.credentials.pop(HostId(rest), None)
             case "trust":
@@ -184,6 +203,8 @@ class State:
         if known:  # neither its host nor its network nor its addresses ever change
             return endpoint
         self.attachments[(endpoint.host, endpoint.container, endpoint.ifname)] = endpoint.id
+        if endpoint.host in self.switches:
+            self.bound[endpoint.host, endpoint.ifname] = endpoint.id
         if endpoint.name:
             self.names.endpoints.setdefault(endpoint.name, {})[endpoint.tenant] = endpoint.id
         self._by_network.setdefault(endpoint.network, set()).add(endpoint.id)
@@ -201,6 +222,8 @@ class State:
         key = (endpoint.host, endpoint.container, endpoint.ifname)
         if self.attachments.get(key) == endpoint.id:  # its replacement may have been put before
             del self.attachments[key]
+        if self.bound.get((endpoint.host, endpoint.ifname)) == endpoint.id:
+            del self.bound[endpoint.host, endpoint.ifname]
         if endpoint.name and self.names.endpoints.get(endpoint.name, {}).get(endpoint.tenant) == endpoint.id:
             _discard_inner(self.names.endpoints, endpoint.name, endpoint.tenant)
         _discard(self._by_network, endpoint.network, endpoint.id)
@@ -219,7 +242,7 @@ class State:
     def revision_of(self, kind: str, id_: str) -> Revision:
         """The revision at which a resource was last modified; 0: it is not there.
 
-        `kind`: tenant, network, host, endpoint, vni, subnets, credential, trust, forget, token.
+        `kind`: tenant, network, host, switch, endpoint, vni, subnets, credential, trust, forget, token.
         """
         return self._revisions.get(kind, {}).get(id_, Revision(0))
 

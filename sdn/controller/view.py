@@ -12,7 +12,7 @@ from sdn.controller.query import Query
 from sdn.controller.state import SubnetUsage
 from sdn.controller.status import HostState
 from sdn.model.ids import EndpointId, NetworkId, TenantId
-from sdn.model.resources import Allocation, Endpoint, Holder, Host, Network, Tenant
+from sdn.model.resources import Allocation, Datapath, Endpoint, Holder, Host, Network, Tenant
 
 Item = TypeVar("Item")
 View = TypeVar("View")
@@ -105,8 +105,9 @@ def network_view(core: Core, network: Network, with_usage: bool = False) -> Netw
 
 def host_view(core: Core, host: Host, state: HostState | None) -> HostView:
     """A host, shown; `state` is its line of the fleet's status."""
+    shown = msgspec.structs.replace(host, datapath=Datapath.SWITCH) if host.id in core.state.switches else host
     return HostView(
-        **msgspec.structs.asdict(host),
+        **msgspec.structs.asdict(shown),
         revision=core.state.revision_of("host", host.id),
         connected=state is not None and state.connected,
         applied_revision=state.applied_revision if state is not None else 0,

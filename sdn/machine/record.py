@@ -32,6 +32,7 @@ class Machine(Value, frozen=True, kw_only=True):
     listen: tuple[str, ...] = ()
     advertise: tuple[str, ...] = ()
     pool: tuple[str, ...] = ()
+    openflow: tuple[str, ...] = ()
     discoverable: bool = False
     datapath: str = "bridge"
     url: str = ""
@@ -118,6 +119,11 @@ def daemon_words(machine: Machine, daemon: str, listen: Sequence[str]) -> list[s
         return [AGENT, "--datapath", machine.datapath]
     if daemon != CONTROLLER:
         return [daemon]
-    given = (("--listen", listen), ("--advertise", machine.advertise), ("--pool", machine.pool))
+    given = (
+        ("--listen", listen),
+        ("--advertise", machine.advertise),
+        ("--pool", machine.pool),
+        ("--openflow", machine.openflow),
+    )
     words = [word for option, values in given for value in values for word in (option, value)]
     return [CONTROLLER, *words, *(["--discoverable"] if machine.discoverable else [])]

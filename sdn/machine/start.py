@@ -45,6 +45,7 @@ class Wishes:
     listen: tuple[str, ...] = ()
     advertise: tuple[str, ...] = ()
     pool: tuple[str, ...] = ()
+    openflow: tuple[str, ...] = ()
     discoverable: bool | None = None
     name: str = ""
     datapath: str = ""
@@ -85,7 +86,9 @@ def check_wishes(place: Place, known: Machine, wishes: Wishes) -> None:
             f"this machine is host {known.name} already: it cannot become {wishes.name}",
             f"leave first: {place.typed('leave')}",
         )
-    if not known.is_first and (wishes.listen or wishes.advertise or wishes.pool or wishes.discoverable):
+    if not known.is_first and (
+        wishes.listen or wishes.advertise or wishes.pool or wishes.openflow or wishes.discoverable
+    ):
         raise invalid(
             f"this machine is host {known.name} of {known.url}: it has no controller that could listen",
             f"give no such option, or leave first: {place.typed('leave')}",
@@ -98,6 +101,7 @@ def _wished(machine: Machine, wishes: Wishes) -> Machine:
         listen=() if wishes.listen == AUTOMATIC else wishes.listen or machine.listen,
         advertise=wishes.advertise or machine.advertise,
         pool=wishes.pool or machine.pool,
+        openflow=wishes.openflow or machine.openflow,
         discoverable=machine.discoverable if wishes.discoverable is None else wishes.discoverable,
         datapath=wishes.datapath or machine.datapath,
     )

@@ -17,6 +17,8 @@ MTU_DEFAULT_BYTES = 1500
 VXLAN_OVERHEAD_BYTES = {4: 50, 6: 70}
 """Outer IP, UDP, VXLAN (RFC 7348) and the inner Ethernet header, by family of the underlay."""
 VNI_MAX = (1 << 24) - 1
+TUNNEL_PORT_DEFAULT = "hwvxlan"
+"""Of a switch: what the tunnel port is called where an agent makes it."""
 ENDPOINTS_PER_NETWORK_AND_HOST_MAX = 1000
 """A bridge has 1023 ports; the VXLAN devices need two."""
 
@@ -27,6 +29,8 @@ class Datapath(enum.StrEnum):
     BRIDGE = "bridge"
     OPENFLOW = "openflow"
     FAKE = "fake"
+    SWITCH = "switch"
+    """Of a switch without an agent, and only shown: kept and told to others as OPENFLOW, which everybody knows."""
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=False, omit_defaults=True):
@@ -91,6 +95,21 @@ class Host(Value, frozen=True, kw_only=True):
     version: str = ""
     labels: dict[str, str] = {}
     drained_by: str = ""
+
+
+class Switch(Value, frozen=True, kw_only=True):
+    """What an OpenFlow switch without an agent has beside what every host has; `host` is its id.
+
+    `datapath_id`: 16 hex digits in lower case. `tunnel_port`: the port that sends to a flow's tunnel destination, by
+    name, or by number in text. Its bound ports are endpoints: `ifname` is the port. `certificate`: SHA-256 of the only
+    one that it may show ("": none was made, and it is believed over plain TCP); `authority`: of whom has signed that.
+    """
+
+    host: HostId
+    datapath_id: str
+    tunnel_port: str = TUNNEL_PORT_DEFAULT
+    certificate: str = ""
+    authority: str = ""
 
 
 class Endpoint(Value, frozen=True, kw_only=True):

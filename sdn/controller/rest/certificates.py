@@ -78,7 +78,8 @@ async def _spread(call: Call) -> None:
 
 
 def _lacking(call: Call) -> tuple[str, ...]:
-    return tuple(host.name for host in call.core.custody.lacking())
+    hosts = [*call.core.custody.lacking(), *call.core.switches.lacking(call.edge.identity.fingerprint)]
+    return tuple(sorted(host.name for host in hosts))
 
 
 def _view(call: Call) -> CertificatesView:
