@@ -195,7 +195,7 @@ async def connect(
         async with asyncio.timeout(timeout_s):
             _, client = await loop.create_unix_connection(lambda: JsonRpc(what, told, ended), str(path))
     except FileNotFoundError:
-        raise unavailable(f"there is no {name}: no socket {path}") from None
+        raise unavailable(f"{name} is not there: no socket {path}") from None
     except PermissionError:
         raise denied(f"{what} lets nobody in but root", "run as root") from None
     except TimeoutError:

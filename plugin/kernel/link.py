@@ -180,6 +180,12 @@ def create_veth(
     return create(name, "veth", attribute(_VETH_PEER, other), attributes_ + _ONE_QUEUE, index)
 
 
+def create_veth_pair(name: str, peer: str, attributes_: bytes) -> Request:
+    """Make a veth with both ends in this namespace, both with these attributes."""
+    other = _INFO.pack(0, 0, 0, 0, 0) + encode_name(peer) + attributes_ + _ONE_QUEUE
+    return create(name, "veth", attribute(_VETH_PEER, other), attributes_ + _ONE_QUEUE)
+
+
 def bridge_data(*, ageing: int, mcast_snooping: int, spanning_tree: int, forward_delay: int) -> bytes:
     """A bridge's settings; times in hundredths of a second."""
     return (

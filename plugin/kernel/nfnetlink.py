@@ -44,6 +44,8 @@ class Family(enum.IntEnum):
     """NFPROTO_*: the family of a table."""
 
     INET = 1
+    ARP = 3
+    NETDEV = 5
     BRIDGE = 7
 
 

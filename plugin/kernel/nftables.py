@@ -10,6 +10,7 @@ import ctypes
 import dataclasses
 import errno
 import functools
+import hashlib
 import os
 import struct
 import threading
@@ -109,6 +110,11 @@ def delete_counter(family: Family, table: str, name: str) -> Message:
 def delete_table(family: Family, table: str) -> Message:
     """A message that removes a table with all that is in it."""
     return Message(Type.DELETE_TABLE, family, text(1, table))
+
+
+def versioned(body: str) -> str:
+    """The name of the empty chain that marks a table as loaded from this text."""
+    return f"version-1-{hashlib.sha256(body.encode()).hexdigest()[:12]}"
 
 
 class Nftables:

@@ -28,13 +28,15 @@ from sdn.model.address import Prefix, address_bytes, format_address, parse_inter
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS = 1 << 4, 1 << 8
+GROUP_IPV4_ROUTE, GROUP_IPV6_ROUTE = 1 << 6, 1 << 10
 
 _ADDRESS = struct.Struct("=BBBBi")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_NODAD = 0x02
+_IFA_F_NOPREFIXROUTE = 0x200
 _SCOPE_LINK = 253
-_RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_TABLE, _RTA_METRICS = 1, 4, 7, 15, 8
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE, _RTA_METRICS = 1, 4, 5, 7, 15, 8
 _RTAX_MTU = 2
 _TABLE_MAIN = 254
 _UNICAST, _LOCAL = 1, 2
@@ -47,6 +49,14 @@ class Uplink:
     source: str
     ifname: str
     mtu_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NextHop:
+    """The neighbour on the way to an address (on the link itself: the address), and the index of the link."""
+
+    address: str
+    index: int
 
 
 def _address_body(index: int, interface: str) -> bytes:
@@ -64,6 +74,12 @@ def add_address(index: int, interface: str) -> Request:
     if ":" in interface:
         body += attribute_u32(_IFA_FLAGS, _IFA_F_NODAD)
     return Request(RTM_NEWADDR, F_CREATE | F_EXCL, body)
+
+
+def add_address_alone(index: int, interface: str) -> Request:
+    """Give a link an address and nothing that comes with one: no route to its prefix, no duplicate detection."""
+    flags = attribute_u32(_IFA_FLAGS, _IFA_F_NODAD | _IFA_F_NOPREFIXROUTE)
+    return Request(RTM_NEWADDR, F_CREATE | F_EXCL, _address_body(index, interface) + flags)
 
 
 def remove_address(index: int, interface: str) -> Request:
@@ -98,16 +114,26 @@ def is_local(netlink: NetlinkSocket, address: str) -> bool:
 
 def uplink_to(netlink: NetlinkSocket, address: str) -> Uplink:
     """The way to an address. Raises: NetlinkError (ENETUNREACH, EHOSTUNREACH)."""
-    packed = address_bytes(address)
-    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    body = _ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DST, packed)
-    buffer, offset, end = netlink.get(Request(RTM_GETROUTE, 0, body))
-    found = attributes(buffer, offset + 12, end)
+    found = _look_up(netlink, address_bytes(address))
     out = link.get(netlink, index=number(found.get(_RTA_OIF)))
     metrics = found.get(_RTA_METRICS, b"")
     mtu = number(attributes(metrics, 0, len(metrics)).get(_RTAX_MTU)) or out.mtu_bytes
     source = found.get(_RTA_PREFSRC)
-    return Uplink(socket.inet_ntop(family, source) if source else "", out.name, min(mtu, out.mtu_bytes))
+    return Uplink(address_text(source) if source else "", out.name, min(mtu, out.mtu_bytes))
+
+
+def next_hop(netlink: NetlinkSocket, address: str) -> NextHop:
+    """Who a packet to an address is handed to. Raises: NetlinkError (ENETUNREACH, EHOSTUNREACH)."""
+    packed = address_bytes(address)
+    found = _look_up(netlink, packed)
+    return NextHop(address_text(found.get(_RTA_GATEWAY, packed)), number(found.get(_RTA_OIF)))
+
+
+def _look_up(netlink: NetlinkSocket, packed: bytes) -> dict[int, bytes]:
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    body = _ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DST, packed)
+    buffer, offset, end = netlink.get(Request(RTM_GETROUTE, 0, body))
+    return attributes(buffer, offset + 12, end)
 
 
 def prefixes(netlink: NetlinkSocket) -> tuple[str, ...]:

@@ -28,11 +28,11 @@ the kernel for the flags that it ignores.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Final
 
 from plugin.datapath.bridge.guard_elements import GuardPort
+from plugin.kernel.nftables import versioned
 from sdn.model.address import address_bytes, link_local, mac_bytes
 
 TABLE: Final = "hawse"
@@ -205,11 +205,6 @@ def _arrival_drop(cause: str) -> str:
     counter name iifname map @count-{cause} drop
     counter name {cause} drop
   }}"""
-
-
-def versioned(body: str) -> str:
-    """The name of the empty chain that marks a table as loaded from this text."""
-    return f"version-1-{hashlib.sha256(body.encode()).hexdigest()[:12]}"
 
 
 _FRAME_BODY: Final = "".join([_SETS, *map(_frame_drop, FRAME_CAUSES), "\n", _FRAMES])

@@ -16,7 +16,7 @@ from collections.abc import Collection
 from typing import Final
 
 from plugin.datapath.bridge.guard_elements import mark_key
-from plugin.datapath.bridge.guard_table import TABLE, counter_name, counter_of, table_text, versioned
+from plugin.datapath.bridge.guard_table import TABLE, counter_name, counter_of, table_text
 from plugin.kernel.nftables import (
     Counter,
     Element,
@@ -29,6 +29,7 @@ from plugin.kernel.nftables import (
     delete_counter,
     delete_elements,
     delete_table,
+    versioned,
 )
 from sdn.model.address import Family as AddressFamily
 from sdn.model.address import address_bytes, format_address

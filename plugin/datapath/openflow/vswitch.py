@@ -49,7 +49,7 @@ class NewPort:
 
 
 class Change:
-    """A transaction that is under way. `numbers`: of the new ports, valid at once; flows may be sent before it is done."""
+    """A transaction that is under way. `numbers`: of the new ports, to be used in flows before it is done."""
 
     def __init__(self, numbers: Mapping[str, int]) -> None:
         self.numbers = numbers
@@ -121,7 +121,7 @@ class Vswitch:
         """Exactly these VNIs are taken from the underlay."""
 
     def vteps(self) -> tuple[str | None, str | None]:
-        """The VTEPs that tunnel packets leave and arrive by, as the kernel has them now (also after a restart of ours)."""
+        """The VTEPs that tunnel packets leave and arrive by, as the kernel has them now."""
         return None, None
 
     def guarded(self) -> set[int]:
