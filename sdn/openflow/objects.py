@@ -9,23 +9,35 @@ has is known only where flows are sent. Keys do not name a tenant: a VNI has one
     ("speaker", port)           Speaker         classification and anti-spoof of a port of this switch
     ("station", vni, mac)       Station         where frames to a MAC go
     ("neighbour", vni, address) Neighbour       what is answered to ARP and ND for an address
+    ("stray", table, priority, match)           a flow of ours that nothing explains: Damaged, to be deleted
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from typing import Final
+
+from sdn.model.ids import TenantId
+from sdn.reconcile.datapath import Key
+
+TUNNEL: Final = "hwvxlan"
+"""The name, among the ports, of the one that all tunnels go by."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NetworkFlows:
-    """A network that the switch has ports of. ("network", vni)"""
+    """A network that the switch has ports of, of a tenant (by `tenant_number`). ("network", vni)"""
+
+    tenant: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Gateway:
-    """A gateway's address. ("gateway", vni, address)"""
+    """A gateway's address, of a tenant (by `tenant_number`). ("gateway", vni, address)"""
 
     mac: str
+    tenant: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,9 +47,10 @@ class Member:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Speaker:
-    """A port of this switch may speak for one MAC and its addresses (without prefix length). ("speaker", port)
+    """A port of this switch may speak for one MAC and its addresses. ("speaker", port)
 
-    The link-local address that follows from the MAC is its own, too. `cookie`: of its endpoint.
+    `addresses`: sorted as text, without prefix length, and without the link-local address that follows from the MAC,
+    which is its own, too. `cookie`: of its endpoint.
     """
 
     vni: int
@@ -65,6 +78,28 @@ class Neighbour:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Damaged:
-    """What was read of an object's flows is not what it expands to; it is written anew. Equal to nothing wanted."""
+    """What was read of an object's flows is not what it expands to; it is written anew. Equal to nothing wanted.
 
-    flows: int
+    `found`: (table, priority, match) of each flow, the match as bytes: what a deletion needs.
+    """
+
+    found: tuple[tuple[int, int, bytes], ...]
+
+
+RANKS: Final = ("network", "member", "gateway", "speaker", "station", "neighbour", "stray")
+"""Kinds in the order of their creation."""
+
+
+def rank(key: Key) -> int:
+    """The place of a key's kind in the order of creation."""
+    return RANKS.index(key[0])
+
+
+def gateway_mac(vni: int) -> str:
+    """The MAC of a network's gateway, the same on every host and every datapath."""
+    return "02:48:57:" + vni.to_bytes(3, "big").hex(":")
+
+
+def tenant_number(tenant: TenantId) -> int:
+    """32 bits that follow from a tenant's id. Where two share them, a cause of a drop may have the wrong name."""
+    return int.from_bytes(hashlib.blake2s(tenant.encode(), digest_size=4).digest(), "big")
