@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -34,6 +34,7 @@ from sdn.controller.switches import Switches
 from sdn.model.errors import HawseError, Kind, conflict, denied, invalid, unavailable
 from sdn.model.ids import HostId, IdSource, NetworkId, Revision, TenantId, is_id
 from sdn.model.resources import Endpoint, Host, Network, Tenant
+from sdn.model.stream import Query
 from sdn.store.interface import Store
 
 T = TypeVar("T")
@@ -330,13 +331,16 @@ class Core:
     def _ended(self, stream: HostStream) -> None:
         self._open.pop(stream, None)
 
-    async def query(self, host: HostId, what: str, timeout_s: float) -> object:
-        """Ask a connected agent. Raises: UNAVAILABLE (not connected, too slow); what the agent answered with."""
+    async def query(self, host: HostId, what: str, timeout_s: float, **more: Any) -> object:
+        """Ask a connected agent; `more`: what else the Query says.
+
+        Raises: UNAVAILABLE (not connected, too slow); what the agent answered with.
+        """
         stream = self._fleet.streams.get(host)
         if stream is None:
             name = plan_hosts.name_of(self.state, host)
             raise unavailable(f"host {name} is not connected", "start its agent", host=name)
-        return await stream.query(what, timeout_s)
+        return await stream.ask(lambda number: Query(request=number, what=what, **more), timeout_s)
 
     # --- status and events ---
 

@@ -12,6 +12,7 @@ no name, id, filter, cursor, revision, event or sentence can it be told from wha
     revisions   as they are: they count every change of the controller. One that is not about the tenant concerns nobody
     events      of the tenant, its networks and endpoints, numbered among themselves
     pools       that they are used up, not by whom
+    why         of its own endpoints: which host and stage; no entries, no addresses of hosts, none of a host's words
 
 What is shared stays shared: subnets that are chosen keep clear of what the hosts can reach, MTUs of what they carry,
 VNIs and the controller's time are for all.
@@ -47,6 +48,8 @@ from sdn.controller.view import (
     network_view,
     tenant_view,
 )
+from sdn.controller.why import why
+from sdn.controller.why_view import WhyView
 from sdn.model.errors import HawseError, conflict, unavailable
 from sdn.model.ids import EndpointId, NetworkId, Revision, TenantId
 from sdn.model.resources import Allocation, Endpoint, Host, Network, Tenant
@@ -172,6 +175,10 @@ class Scope:
                 raise
             raise unavailable(f"host {host.name} does not answer now", "try again", host=host.name) from None
         return [drop_view(self._core, host, count) for count in counts if self._within in (None, count.tenant)]
+
+    async def why(self, source: str, destination: str, protocol: str) -> WhyView:
+        """Whether a packet arrives, and what decides. Raises: INVALID, NOT_FOUND, CONFLICT."""
+        return await why(self._core, self._within, source, destination, protocol)
 
     # --- changes ---
 

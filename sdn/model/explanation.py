@@ -122,13 +122,26 @@ class Explanation(Value, frozen=True, kw_only=True):
     drops: tuple[DropsHere, ...] = ()
 
 
+class FlowOwner(Value, frozen=True, kw_only=True):
+    """An endpoint, as rows may know it: by its id, its cookie, or its MAC and addresses in its network."""
+
+    endpoint: str
+    network: str
+    subjects: tuple[str, ...]
+    cookie: int = 0
+
+    def owns(self, row: FlowRow) -> bool:
+        """Whether a row is there because of it."""
+        if row.endpoint or row.cookie:
+            return self.endpoint == row.endpoint or self.cookie == row.cookie != 0
+        return row.network == self.network and row.subject in self.subjects
+
+
 class FlowFilter(Value, frozen=True, kw_only=True):
-    """Which rows: of a network (id), of an endpoint (id, MAC, addresses, cookie), or (`drops`) that count drops."""
+    """Which rows: of a network (id), of some endpoints, of those that count drops; what is empty limits nothing."""
 
     network: str = ""
-    endpoint: str = ""
-    subjects: tuple[str, ...] = ()
-    cookie: int = 0
+    owners: tuple[FlowOwner, ...] = ()
     drops: bool = False
 
     def takes(self, row: FlowRow) -> bool:
@@ -137,9 +150,7 @@ class FlowFilter(Value, frozen=True, kw_only=True):
             return False
         if self.network and row.network != self.network:
             return False
-        if not self.endpoint:
-            return True
-        return row.endpoint == self.endpoint or row.subject in self.subjects or bool(row.cookie == self.cookie != 0)
+        return not self.owners or any(owner.owns(row) for owner in self.owners)
 
 
 class FlowTable(Value, frozen=True, kw_only=True):

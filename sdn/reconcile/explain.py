@@ -110,8 +110,8 @@ def _source(packet: Departure, look: Look) -> Decision:
 
 
 def _resolve(packet: Departure, look: Look) -> Decision:
-    wanted = packet.to_mac
-    known = f"nothing answers for {packet.to}" if wanted else f"nobody in the network has {packet.to}"
+    wanted = look.mac if packet.gateway else packet.to_mac
+    known = f"nothing answers for {packet.to}" if packet.gateway or wanted else f"nobody in the network has {packet.to}"
     if not look.there or look.trouble or look.mac == wanted:
         return _decided(Stage.RESOLVE, look, f"{packet.to} is {look.mac}", known)
     wrong = f"which is not its MAC {wanted}" if wanted else "though nobody in the network has it"
