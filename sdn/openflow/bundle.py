@@ -16,7 +16,7 @@ import dataclasses
 import enum
 import itertools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from sdn.model.errors import HawseError, exhausted, unavailable
@@ -90,16 +90,21 @@ class BundleAdd:
         return cls(bundle, inner[: int.from_bytes(inner[2:4], "big")], flags)
 
 
-def adds(bundle: int, messages: Sequence[bytes], first_xid: int) -> list[bytes]:
-    """ADDs of messages with xids from `first_xid` on, outside and inside; in chunks fit to be written at once."""
+def adds(bundle: int, messages: Sequence[bytes], first_xid: int) -> Iterator[bytes]:
+    """ADDs of messages with xids from `first_xid` on, outside and inside; some hundred at a time.
+
+    One after the other as they are taken: the switch reads the first while the last are made.
+    """
     constant = struct.pack(">IIIHH", ONF, ADD, bundle, 0, _ATOMIC_ORDERED)
     kind = VERSION << 8 | Type.EXPERIMENTER
     pack = _ADD_HEAD.pack
-    parts = [
-        pack(kind, _ADD_BYTES + len(message), xid, constant, message[:4], xid) + message[HEADER_BYTES:]
-        for xid, message in enumerate(messages, first_xid)
-    ]
-    return [b"".join(parts[at : at + _CHUNK_MESSAGES]) for at in range(0, len(parts), _CHUNK_MESSAGES)]
+    for at in range(0, len(messages), _CHUNK_MESSAGES):
+        yield b"".join(
+            [
+                pack(kind, _ADD_BYTES + len(message), xid, constant, message[:4], xid) + message[HEADER_BYTES:]
+                for xid, message in enumerate(messages[at : at + _CHUNK_MESSAGES], first_xid + at)
+            ]
+        )
 
 
 @dataclasses.dataclass(slots=True)
@@ -155,8 +160,8 @@ class BundleRun:
         """Whether an answer or an error of that xid is this run's."""
         return xid in self._range or xid in self._second
 
-    def send(self) -> list[bytes]:
-        """What is to be sent first of a round. Empty: there is nothing to do, it is over."""
+    def send(self) -> list[Iterable[bytes]]:
+        """What is to be sent first of a round, made as it is taken. Empty: there is nothing to do, it is over."""
         if not self._waiting:
             return []
         singly = self._round >= _ROUNDS
@@ -166,20 +171,19 @@ class BundleRun:
         xid = self._xids(count)
         self._range, self._second = range(xid, xid + count), range(0)
         self._bundles = []
-        chunks: list[bytes] = []
+        chunks: list[Iterable[bytes]] = []
         for number, pack in enumerate(packs, self._numbers(len(packs))):
             sizes = [len(self._messages[index]) for index in pack]
             starts = [0, *itertools.accumulate(sizes)]
             bundle = _Bundle(number, pack, starts[:-1], xid + 1, xid + 1 + starts[-1])
             messages = [message for index in pack for message in self._messages[index]]
-            chunks.append(_control(number, Verb.OPEN, xid))
-            chunks += adds(number, messages, bundle.first)
-            chunks.append(_control(number, Verb.CLOSE, bundle.end))
+            chunks += [_control(number, Verb.OPEN, xid)], adds(number, messages, bundle.first)
+            chunks.append([_control(number, Verb.CLOSE, bundle.end)])
             self._bundles.append(bundle)
             xid = bundle.end + 1
-        return [*chunks, encode(Plain(Type.BARRIER_REQUEST), xid)]
+        return [*chunks, [encode(Plain(Type.BARRIER_REQUEST), xid)]]
 
-    def barrier(self, xid: int) -> list[bytes]:
+    def barrier(self, xid: int) -> list[Iterable[bytes]]:
         """A barrier's answer: what is to be sent next. Empty: it is over."""
         if self._second:
             self._end_round()
@@ -191,7 +195,7 @@ class BundleRun:
             bundle.verdict_xid = verdict_xid
             good = not bundle.refusals and bundle.failure is None
             verdicts.append(_control(bundle.number, Verb.COMMIT if good else Verb.DISCARD, verdict_xid))
-        return [b"".join(verdicts) + encode(Plain(Type.BARRIER_REQUEST), self._second[-1])]
+        return [[*verdicts, encode(Plain(Type.BARRIER_REQUEST), self._second[-1])]]
 
     def control(self, xid: int, answer: BundleControl) -> None:
         """An answer to OPEN, CLOSE, COMMIT or DISCARD; only COMMIT's is news."""

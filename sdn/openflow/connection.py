@@ -38,6 +38,7 @@ from sdn.openflow.session import End, Session
 Receiver = Callable[[Event], None]
 _HIGH_WATER_BYTES: Final = 256 << 10
 _MOST_ANSWERS_BYTES: Final = 256 << 10
+_WRITE_BYTES: Final = 64 << 10
 _FLUSH_S: Final = 1.0
 """What is written has so long to leave when a connection is closed."""
 
@@ -239,9 +240,15 @@ class Connection(asyncio.Protocol):
         """Write what there is, as long as the peer reads."""
         if self._session is None or self._transport is None:
             return
-        taken = self._session.take()
-        self._unsent += taken
-        self._unsent_bytes += sum(map(len, taken))
+        gathered, size = [], 0
+        for chunk in self._session.take():
+            gathered.append(chunk)
+            size += len(chunk)
+            if size >= _WRITE_BYTES:
+                self._write(b"".join(gathered))
+                gathered, size = [], 0
+        if gathered:
+            self._write(b"".join(gathered))
         while self._unsent and self._writable.is_set():
             chunk = self._unsent.popleft()
             self._unsent_bytes -= len(chunk)
@@ -251,6 +258,13 @@ class Connection(asyncio.Protocol):
             if self._deaf:
                 self._deaf = False
                 self._transport.resume_reading()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and self._writable.is_set() and not self._unsent:
+            self._transport.write(data)
+        else:
+            self._unsent.append(data)
+            self._unsent_bytes += len(data)
 
     def _dispatch(self, events: Sequence[Event]) -> None:
         for event in events:

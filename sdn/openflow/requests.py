@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sdn.model.errors import HawseError, exhausted, unavailable
@@ -84,7 +84,7 @@ class Requests:
         if len(self._plain) + len(self._runs) >= self._limits.requests:
             raise exhausted(f"{self._peer} has {self._limits.requests} requests to answer first")
 
-    def answered(self, xid: int, answer_type: Type, answer: Any) -> tuple[Sequence[bytes], list[Event]]:
+    def answered(self, xid: int, answer_type: Type, answer: Any) -> tuple[Sequence[Iterable[bytes]], list[Event]]:
         """An answer has come: (what to send next of a bundle, events). Raises: ProtocolError, it is to another."""
         request = self._plain.get(xid)
         if request is None:
@@ -99,7 +99,7 @@ class Requests:
         del self._plain[xid]
         return (), [Answered(xid, answer)]
 
-    def _advance(self, run: _Run, xid: int) -> tuple[Sequence[bytes], list[Event]]:
+    def _advance(self, run: _Run, xid: int) -> tuple[Sequence[Iterable[bytes]], list[Event]]:
         if chunks := run.run.barrier(xid):
             return chunks, []
         del self._runs[run.xid]

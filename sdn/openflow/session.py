@@ -17,7 +17,8 @@ Source: OpenFlow 1.3.5, section 6.3 (channel), 6.4 (synchronising).
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from sdn.model.errors import HawseError, Kind, unavailable
@@ -62,7 +63,7 @@ class Session:
         """How much of what was sent are answers to echoes: what a peer can make this end send as fast as it likes."""
         self._limits = limits or Limits()
         self._framer = Framer()
-        self._outgoing: list[bytes] = []
+        self._outgoing: list[Iterable[bytes]] = []
         self._requests = Requests(self._limits, peer)
         self._next_xid = 1
         self._next_bundle = 1
@@ -73,10 +74,10 @@ class Session:
 
     # -- what its user asks for
 
-    def take(self) -> list[bytes]:
-        """What is to be sent now, in order, in chunks; each is handed out once."""
+    def take(self) -> Iterator[bytes]:
+        """What is to be sent now, in order, in chunks, some of which are made as they are taken: take them all."""
         taken, self._outgoing = self._outgoing, []
-        return taken
+        return itertools.chain.from_iterable(taken)
 
     def ask(self, message: Message, now: float, timeout_s: float | None = None) -> int:
         """Send a request; its xid comes back with Answered or Failed. Raises: not open, or too many outstanding."""
@@ -99,7 +100,7 @@ class Session:
         """Send encoded messages that nothing answers; their xids are replaced."""
         self._require_open()
         first = self._xids(len(messages))
-        self._outgoing += [with_xid(message, xid) for xid, message in enumerate(messages, first)]
+        self._outgoing.append([with_xid(message, xid) for xid, message in enumerate(messages, first)])
 
     def send(self, message: Message, xid: int | None = None) -> int:
         """Send what nothing answers; at the switch's end an answer (with the question's xid) or an event."""
@@ -265,7 +266,7 @@ class Session:
         return first
 
     def _send(self, message: Message, xid: int | None = None) -> None:
-        self._outgoing.append(encode(message, self._xids(1) if xid is None else xid))
+        self._outgoing.append([encode(message, self._xids(1) if xid is None else xid)])
 
 
 def _other_version(peer: str, what: str) -> HawseError:
