@@ -1,14 +1,16 @@
 """`hawse agent --clean`: everything of Hawse's on this host goes from the kernel; what the agent is told by stays.
 
-Tenants' namespaces are found by their pins in the root's run directory; with them go bridges, VXLAN devices, guards and
-the containers' interfaces. The underlay's guard is a table of the namespace that the agent serves, of which there is
-one agent. Twice is fine.
+With the bridge datapath: tenants' namespaces are found by their pins in the root's run directory; with them go bridges,
+VXLAN devices, guards and the containers' interfaces. The underlay's guard is a table of the namespace that the agent
+serves, of which there is one agent. With openflow: what bears this root's mark in Open vSwitch, and what is named after
+it beside. Twice is fine.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+from pathlib import Path
 
 from sdn.model.resources import Datapath as DatapathName
 from sdn.service.log import get_logger, set_up_log
@@ -24,19 +26,19 @@ def clean(options: argparse.Namespace) -> int:
     running.take()
     try:
         set_up_log(options.log, options.log_format)
-        names = purge(root, DatapathName(options.datapath))
+        names = purge(root, DatapathName(options.datapath), Path(options.ovsdb) if options.ovsdb else None)
         get_logger("agent").info("cleaned", tenants=names)
     finally:
         running.release()
     return 0
 
 
-def purge(root: Root, kind: DatapathName) -> int:
+def purge(root: Root, kind: DatapathName, ovsdb: Path | None = None) -> int:
     """Remove all; the number of tenants that were here. Raises: HawseError, OSError."""
     from plugin.agent.features import PROBE
     from plugin.datapath import registry
     from plugin.kernel import namespace
 
     namespace.remove(root.run / PROBE)
-    with contextlib.closing(registry.make(kind, root.run)) as datapath:
+    with contextlib.closing(registry.make(kind, root.run, ovsdb)) as datapath:
         return datapath.purge()

@@ -10,6 +10,7 @@ from plugin.kernel import link, namespace
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 from plugin.kernel.nftables import run_libnftables
 from sdn.model.errors import HawseError, unavailable
+from sdn.model.resources import Datapath
 
 PROBE = "probe"
 """In the run directory: where the namespace is pinned meanwhile."""
@@ -21,6 +22,15 @@ add table bridge probe
 add chain bridge probe c { type filter hook prerouting priority 0; }
 add table inet probe
 add chain inet probe c { type filter hook prerouting priority -300; }
+"""
+_FORWARDING_TABLES = """
+add table inet probe
+add chain inet probe c { type filter hook prerouting priority -300; }
+add table arp probe
+add chain arp probe c { type filter hook input priority 0; }
+add table netdev probe
+add chain netdev probe c { type filter hook ingress device "lo" priority 0; }
+add rule netdev probe c fwd to "lo"
 """
 
 
@@ -35,17 +45,30 @@ def _try_link(kind: str, data: bytes) -> Trial:
     return trial
 
 
-def _try_tables(ns_fd: int) -> None:
-    run_libnftables(_TABLES, ns_fd)
+def _try_text(commands: str) -> Trial:
+    def trial(ns_fd: int) -> None:
+        run_libnftables(commands, ns_fd)
+
+    return trial
 
 
 TRIALS: tuple[tuple[str, str, Trial], ...] = (
     ("veth pairs", "veth", _try_link("veth", b"")),
     ("bridges", "bridge", _try_link("bridge", b"")),
     ("VXLAN devices", "vxlan", _try_link("vxlan", link.vxlan_data(1, 4789, "", True))),
-    ("nftables in the bridge and inet families", "nf_tables", _try_tables),
+    ("nftables in the bridge and inet families", "nf_tables", _try_text(_TABLES)),
 )
-"""What, the kernel's module for it, and how it is tried."""
+"""What, the kernel's module for it, and how it is tried: for the bridge datapath."""
+OPENFLOW_TRIALS: tuple[tuple[str, str, Trial], ...] = (
+    TRIALS[0],
+    ("nftables that forward in the netdev family", "nft_fwd_netdev", _try_text(_FORWARDING_TABLES)),
+)
+"""The same for the openflow datapath: Open vSwitch has tunnels and switches of its own."""
+
+
+def trials_of(kind: Datapath) -> tuple[tuple[str, str, Trial], ...]:
+    """What a datapath needs."""
+    return OPENFLOW_TRIALS if kind is Datapath.OPENFLOW else TRIALS
 
 
 def require_features(place: Path, trials: tuple[tuple[str, str, Trial], ...] = TRIALS) -> None:

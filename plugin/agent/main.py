@@ -14,7 +14,7 @@ from sdn.model.errors import invalid
 from sdn.model.version import VERSION
 from sdn.service.daemon import Daemon, add_arguments, run_daemon
 
-DATAPATHS = ("bridge",)
+DATAPATHS = ("bridge", "openflow")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
     parser.add_argument("--config", metavar="FILE", default=None, help="who this host is (default: STATE/agent.json)")
     parser.add_argument("--datapath", choices=DATAPATHS, default="bridge", help="what is programmed")
+    parser.add_argument(
+        "--ovsdb", metavar="PATH", default=None,
+        help="the socket of Open vSwitch's database, for --datapath openflow (default: /run/openvswitch/db.sock)",
+    )  # fmt: skip
     parser.add_argument(
         "--settle-ms", metavar="N", type=int, default=20, help="how long an attachment waits for other hosts (0: not)"
     )
@@ -51,7 +55,7 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
     from plugin.agent.core import AgentCore, Identity
     from plugin.agent.examination import Examination
     from plugin.agent.facts import FactsWatch, HostFacts, KernelUnderlay, read_facts, read_incarnation, resolve_host
-    from plugin.agent.features import PROBE, require_features
+    from plugin.agent.features import PROBE, require_features, trials_of
     from plugin.agent.held import checked_start_fd, wait_told
     from plugin.agent.journal import Journal
     from plugin.agent.keeper import Keeper
@@ -66,14 +70,14 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
 
     loop = asyncio.get_running_loop()
     held = checked_start_fd(options.start_fd)
-    require_features(daemon.root.run / PROBE)
+    kind = DatapathName(options.datapath)
+    require_features(daemon.root.run / PROBE, trials_of(kind))
     if not await wait_told(held, daemon.stopping):
         return
     path = Path(options.config) if options.config else daemon.root.agent_file
     configuration = read_configuration(path)
     async with contextlib.AsyncExitStack() as stack:
-        kind = DatapathName(options.datapath)
-        datapath = registry.make(kind, daemon.root.run)
+        datapath = registry.make(kind, daemon.root.run, Path(options.ovsdb) if options.ovsdb else None)
         stack.callback(datapath.close)
         journal = Journal.open(daemon.root.journal)
         stack.callback(journal.close)

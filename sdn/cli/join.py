@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from sdn.cli.exits import Exit, UsageError
-from sdn.cli.machine import detach_argument, serve, vtep_argument
+from sdn.cli.machine import detach_argument, ovsdb_argument, serve, vtep_argument
 from sdn.model.errors import HawseError
 
 STANDARD_INPUT = "-"
@@ -24,7 +24,8 @@ def join_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="", help="this host's name; default: the machine's")
     vtep_argument(parser)
     parser.add_argument("--label", metavar="K=V", action="append", default=[], help="of the host; repeatable")
-    parser.add_argument("--datapath", choices=("bridge",), default="bridge", help="what is programmed")
+    parser.add_argument("--datapath", choices=("bridge", "openflow"), default="bridge", help="what is programmed")
+    ovsdb_argument(parser)
     parser.add_argument(
         "--discover", action="store_true", help="find the controller on the local segment; then TOKEN is all to give"
     )
@@ -57,6 +58,7 @@ def join(args: argparse.Namespace) -> int:
         vteps=parse_vteps(args.vtep),
         labels=parse_labels(args.label),
         datapath=args.datapath,
+        ovsdb=args.ovsdb,
     )
     code = serve(args, place, lambda teller: join(place, joining, teller))
     return Exit(code)

@@ -57,7 +57,16 @@ def up_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--name", default="", help="this host's name; default: the machine's")
     vtep_argument(parser)
-    parser.add_argument("--datapath", choices=("bridge",), default="", help="what is programmed")
+    parser.add_argument("--datapath", choices=("bridge", "openflow"), default="", help="what is programmed")
+    ovsdb_argument(parser)
+
+
+def ovsdb_argument(parser: argparse.ArgumentParser) -> None:
+    """--ovsdb."""
+    parser.add_argument(
+        "--ovsdb", metavar="PATH", default="",
+        help="the socket of Open vSwitch's database, for --datapath openflow; default: /run/openvswitch/db.sock",
+    )  # fmt: skip
 
 
 def vtep_argument(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +92,7 @@ def up(args: argparse.Namespace) -> int:
         discoverable=args.discoverable,
         name=args.name,
         datapath=args.datapath,
+        ovsdb=args.ovsdb,
         vteps=parse_vteps(args.vtep),
     )
     keeper = already_up(place)

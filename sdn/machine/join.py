@@ -7,6 +7,8 @@ import os
 import time
 from typing import Any
 
+import msgspec
+
 from sdn.machine.address import require_here, vteps_towards
 from sdn.machine.identity import read_identity, write_identity
 from sdn.machine.monitor import Monitor
@@ -32,6 +34,7 @@ class Joining:
     vteps: dict[str, str]
     labels: dict[str, str]
     datapath: str
+    ovsdb: str = ""
 
 
 def require_fresh(place: Place, token: Token) -> None:
@@ -64,7 +67,9 @@ def require_fresh(place: Place, token: Token) -> None:
 def join(place: Place, joining: Joining, teller: Teller) -> None:
     """Become a host, and serve as one until a signal comes. Raises: HawseError; then the machine is as it was."""
     require_here(joining.vteps)
-    machine = Machine(daemons=JOINED, name=joining.name, datapath=joining.datapath, url=joining.url)
+    machine = Machine(
+        daemons=JOINED, name=joining.name, datapath=joining.datapath, ovsdb=joining.ovsdb, url=joining.url
+    )
     with Monitor(place, teller) as monitor:
         require_fresh(place, joining.token)
         agent = monitor.start(machine, AGENT, held=True)
@@ -72,9 +77,7 @@ def join(place: Place, joining: Joining, teller: Teller) -> None:
         if not place.root.agent_file.exists():
             _become_host(place, joining, monitor, teller)
         identity = read_identity(place.root)
-        machine = Machine(
-            daemons=JOINED, name=identity["name"], datapath=joining.datapath, url=str(identity["controllers"][0])
-        )
+        machine = msgspec.structs.replace(machine, name=identity["name"], url=str(identity["controllers"][0]))
         write_machine(place.root, machine)
         agent.release()
         try:

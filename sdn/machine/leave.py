@@ -17,7 +17,7 @@ from sdn.machine.identity import read_identity
 from sdn.machine.local_runtime import containers, count, named, remove_all, supervisor_lives
 from sdn.machine.monitor import READY_S
 from sdn.machine.process import Process, wait_serving
-from sdn.machine.record import AGENT, FIRST, RUNTIME, Machine, Place, daemon_environment, read_machine
+from sdn.machine.record import AGENT, FIRST, RUNTIME, Machine, Place, daemon_environment, datapath_words, read_machine
 from sdn.machine.stop import stop_daemons
 from sdn.machine.teller import Teller
 from sdn.model.errors import HawseError, Kind, conflict, not_found, unavailable
@@ -165,7 +165,7 @@ def _away(error: HawseError, who: str, hint: str) -> HawseError:
 
 def _clean_kernel(place: Place, machine: Machine | None) -> None:
     """By the agent, which knows what it has made. Raises: UNAVAILABLE."""
-    words = [AGENT, "--clean", "--datapath", machine.datapath if machine is not None else "bridge"]
+    words = [AGENT, "--clean", *(datapath_words(machine) if machine is not None else ())]
     done = subprocess.run(
         place.command(*words), capture_output=True, text=True, check=False, timeout=CLEAN_S,
         env=daemon_environment(), cwd="/", stdin=subprocess.DEVNULL,

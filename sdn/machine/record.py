@@ -35,6 +35,7 @@ class Machine(Value, frozen=True, kw_only=True):
     openflow: tuple[str, ...] = ()
     discoverable: bool = False
     datapath: str = "bridge"
+    ovsdb: str = ""
     url: str = ""
 
     @property
@@ -113,10 +114,15 @@ def write_machine(root: Root, machine: Machine) -> None:
     write_durably(root.machine_file, msgspec.json.format(msgspec.json.encode(machine)) + b"\n")
 
 
+def datapath_words(machine: Machine) -> list[str]:
+    """The agent's options that say what it programs."""
+    return ["--datapath", machine.datapath, *(["--ovsdb", machine.ovsdb] if machine.ovsdb else [])]
+
+
 def daemon_words(machine: Machine, daemon: str, listen: Sequence[str]) -> list[str]:
     """The command of a daemon and its options, but for the root and what is each start's own."""
     if daemon == AGENT:
-        return [AGENT, "--datapath", machine.datapath]
+        return [AGENT, *datapath_words(machine)]
     if daemon != CONTROLLER:
         return [daemon]
     given = (

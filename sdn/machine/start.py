@@ -49,6 +49,7 @@ class Wishes:
     discoverable: bool | None = None
     name: str = ""
     datapath: str = ""
+    ovsdb: str = ""
     vteps: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -104,6 +105,7 @@ def _wished(machine: Machine, wishes: Wishes) -> Machine:
         openflow=wishes.openflow or machine.openflow,
         discoverable=machine.discoverable if wishes.discoverable is None else wishes.discoverable,
         datapath=wishes.datapath or machine.datapath,
+        ovsdb=wishes.ovsdb or machine.ovsdb,
     )
 
 

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conformance.sites import make_site, site, switch
 from tests.packet.lab import Lab, lab
+
+__all__ = ["make_site", "pair", "site", "switch", "underlay_family"]
 
 PAIR = """\
 underlay: {UNDERLAY: auto}

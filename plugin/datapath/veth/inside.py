@@ -6,7 +6,7 @@ import contextlib
 import errno
 import time
 
-from plugin.kernel import link, route
+from plugin.kernel import ethtool, link, route
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 from sdn.model.address import link_local
 from sdn.model.ids import EndpointId
@@ -28,8 +28,10 @@ def _netlink(sandbox: Sandbox) -> contextlib.AbstractContextManager[NetlinkSocke
     return contextlib.closing(NetlinkSocket.open(sandbox.fd))
 
 
-def finish(sandbox: Sandbox, endpoint: Endpoint, index: int) -> NetlinkError | None:
-    """Give the inside end its addresses and bring it up; the first error that counts.
+def finish(sandbox: Sandbox, endpoint: Endpoint, index: int, *, checksums: bool = False) -> NetlinkError | None:
+    """Give the inside end its addresses and bring it up; the first error that counts. Raises: OSError.
+
+    `checksums`: whoever takes its packets needs them with their checksums, not to be filled in on the way.
 
     The link-local address is set, not generated: it is the one that the guard lets pass, whatever the container's
     settings, and it is there at once. Where the container has no IPv6 it is not missed.
@@ -43,6 +45,8 @@ def finish(sandbox: Sandbox, endpoint: Endpoint, index: int) -> NetlinkError | N
     optional = {1, 3}
     requests += [route.add_address(index, address) for address in endpoint.addresses]
     with _netlink(sandbox) as netlink:
+        if checksums:
+            ethtool.write_features(netlink, endpoint.ifname, {"tx": False})
         errors = netlink.execute(requests)
         refusal = next((error for at, error in enumerate(errors) if error is not None and at not in optional), None)
         if refusal is None:
@@ -80,8 +84,8 @@ def free(sandbox: Sandbox, ifname: str, host_index: int) -> None:
         netlink.execute([down, link.change(found.index, link.encode_name(f"hwd{found.index}"))])
 
 
-def faults(sandbox: Sandbox, endpoint: Endpoint, mtu_bytes: int) -> list[str]:
-    """What is wrong with the inside end, as sentences."""
+def faults(sandbox: Sandbox, endpoint: Endpoint, mtu_bytes: int, *, checksums: bool = False) -> list[str]:
+    """What is wrong with the inside end, as sentences. `checksums`: see `finish`. Raises: OSError, NetlinkError."""
     name = endpoint.ifname
     with _netlink(sandbox) as netlink:
         try:
@@ -91,6 +95,7 @@ def faults(sandbox: Sandbox, endpoint: Endpoint, mtu_bytes: int) -> list[str]:
                 raise
             return [f"{name} is not there"]
         addresses = {address for index, address in route.dump_addresses(netlink) if index == found.index}
+        offloads = checksums and ethtool.read_feature(netlink, name, "tx")
     sentences = []
     if found.kind != "veth":
         sentences.append(f"{name} is of kind {found.kind or 'unknown'}, not veth")
@@ -100,5 +105,7 @@ def faults(sandbox: Sandbox, endpoint: Endpoint, mtu_bytes: int) -> list[str]:
         sentences.append(f"{name} has MAC {found.mac}, not {endpoint.mac}")
     if found.mtu_bytes != mtu_bytes:
         sentences.append(f"{name} has an MTU of {found.mtu_bytes}, not {mtu_bytes}")
+    if offloads:
+        sentences.append(f"{name} leaves checksums to others (ethtool -K {name} tx off)")
     sentences += [f"{name} lacks {address}" for address in endpoint.addresses if address not in addresses]
     return sentences

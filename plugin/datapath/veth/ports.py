@@ -27,7 +27,12 @@ def port_name(endpoint: EndpointId) -> str:
 
 def port_alias(endpoint: Endpoint) -> str:
     """What the kernel keeps of an endpoint."""
-    return f"{ALIAS_PREFIX}{endpoint.id} {endpoint.tenant} {endpoint.container} {endpoint.ifname}"
+    return alias_of(LocalPort(endpoint.id, endpoint.tenant, endpoint.container, endpoint.ifname))
+
+
+def alias_of(owner: LocalPort) -> str:
+    """The same, of what the kernel can tell."""
+    return f"{ALIAS_PREFIX}{owner.endpoint} {owner.tenant} {owner.container} {owner.ifname}"
 
 
 def parse_port_alias(alias: str) -> LocalPort | None:

@@ -1,0 +1,44 @@
+"""A host's kernel for the OpenFlow datapath: a namespace with an Open vSwitch in it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from plugin.datapath.openflow.datapath import OpenflowDatapath
+from tests.conformance.host_site import HostSite
+from tests.conformance.vswitch_process import VswitchProcess
+
+
+class OpenflowSite(HostSite):
+    """See HostSite. `process`: a switch that several sites use one after the other (None: one of its own)."""
+
+    def __init__(self, process: VswitchProcess | None = None) -> None:
+        self.process = process or VswitchProcess()
+        try:
+            super().__init__(self.process.here)
+        except BaseException:
+            self.process.close()
+            raise
+        if process is None:
+            self._undo.callback(self.process.close)
+            self._own = True
+
+    def datapath(self) -> OpenflowDatapath:
+        """A new datapath object on this switch."""
+        return OpenflowDatapath(self.run_dir, self.here.fd, self.process.socket)
+
+    def ports_place(self, tenant: str) -> Path:
+        """See HostSite."""
+        return Path("/run/netns") / self.here.name
+
+    def expect_nothing_left(self) -> None:
+        """No bridge, no device, no rule."""
+        assert self.process.vsctl("list-br").split() == []
+        assert "hw" not in self.run("ip", "-o", "link", "show")
+        assert "hawse" not in self.run("nft", "list", "ruleset")
+
+    def run(self, *command: str) -> str:
+        """The output of a command, run in the host's namespace."""
+        entered = ["nsenter", f"--net=/run/netns/{self.here.name}", *command]
+        return subprocess.run(entered, check=True, timeout=10, capture_output=True, text=True).stdout
