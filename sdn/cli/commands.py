@@ -259,6 +259,18 @@ COMMANDS: tuple[Command, ...] = (
         "hawse events --since 42.0 -o json           # after an event, by its id",
         "hawse events --containers --since 10m       # this host's containers instead",
     ),
+    _command(
+        "why", "say why a packet arrives or does not, and which entry decides", "sdn.cli.why", "why",
+        "hawse why web-1 db-1 tcp/80",
+        "hawse why web-1 10.1.0.1                    # an address: here the gateway",
+        "hawse why h1:web-1 blue/db-1 -o json",
+    ),
+    _command(
+        "flow ls", "list the entries that decide about packets on a host", "sdn.cli.flow", "ls",
+        "hawse flow ls h1 --network blue/web",
+        "hawse flow ls h1 --endpoint web-1           # what is there because of it",
+        "hawse flow ls h1 --drops",
+    ),
     _command("drops", "show what the guard dropped, by cause", "sdn.cli.drops", "drops", "hawse drops h1"),
     _lab(
         "up", "bring a topology file to life on this machine",
@@ -328,6 +340,7 @@ GROUPS: dict[str, str] = {
     "token": "who may join, and who may use the API",
     "image": "what containers are made of",
     "endpoint": "interfaces of containers in networks",
+    "flow": "the entries of hosts' tables that decide about packets",
     "lab": "whole multi-host networks on this machine",
 }
 

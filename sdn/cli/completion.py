@@ -139,6 +139,8 @@ def _values(kind: str, command: tuple[str, ...], words: list[str]) -> list[str]:
             return _lab_names(kind, words)
         if kind == "NAME" and command == ("doctor",):
             return _names(words, "hosts")
+        if kind in ("SOURCE", "DESTINATION"):
+            return _names(words, "endpoints")
         if kind == "TOKEN" and command[0] == "token":
             return _tokens(words)
         if kind == "CONTAINER" and command[0] == "network":

@@ -28,6 +28,7 @@ SYNONYMS = {
     "nodes": "host", "ps": "ls", "run": "up", "log": "logs",
     "tokens": "token", "certificates": "certificate", "cert": "certificate", "init": "up", "enroll": "join",
     "diagnose": "doctor", "diagnostics": "support", "man": "help", "topics": "help", "cordon": "drain",
+    "trace": "why", "explain": "why", "ping": "why", "flows": "flow", "dump-flows": "flow",
     "execute": "exec", "shell": "exec", "containers": "ps", "resume": "unpause", "usage": "stats",
 }  # fmt: skip
 """Words that people bring along from other tools."""

@@ -17,6 +17,7 @@ TOPICS: dict[str, str] = {
     "addresses": "where they come from, and when they go",
     "machines": "bringing hosts in, and letting them go",
     "switches": "ports of an Open vSwitch that has no agent",
+    "packets": "finding out where they end",
     "security": "what is protected against whom, and what is not",
     "limits": "how much, how long, how far",
     "containers": "running them here",

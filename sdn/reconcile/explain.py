@@ -54,6 +54,9 @@ class Sight(Protocol):
     def speaks(self, packet: Departure) -> Look:
         """What lets the endpoint's port send as this MAC and address."""
 
+    def refuses(self, packet: Departure, cause: str) -> FlowRow:
+        """What drops such packets, whoever sends them."""
+
     def resolves(self, packet: Departure) -> Look:
         """What answers who has the address: `mac`."""
 
@@ -79,7 +82,9 @@ def explain(question: Question, sight: Sight) -> list[Decision]:
 
 
 def _departure(packet: Departure, sight: Sight) -> Iterator[Decision]:
-    yield _source(packet, sight.speaks(packet))
+    source = _decided(Stage.SOURCE, sight.speaks(packet), *_senders(packet))
+    cause = refused_cause(packet.to, packet.protocol)
+    yield _refused(packet, cause, sight) if cause and source.outcome is Outcome.PASSES else source
     mac = packet.to_mac
     if packet.to:
         look = sight.resolves(packet)
@@ -99,14 +104,17 @@ def _arrival(packet: Arrival, sight: Sight) -> Iterator[Decision]:
     yield _deliver(packet, sight.delivers(packet))
 
 
-def _source(packet: Departure, look: Look) -> Decision:
+def _senders(packet: Departure) -> tuple[str, str]:
+    """What is said of a port that may speak so, and of one that may not."""
     sender = f"{packet.address} and {packet.mac}"
-    cause = refused_cause(packet.to, packet.protocol)
-    if look.there and not look.trouble and cause:
-        what = f"{packet.protocol} to a container" if cause == "dhcp-server" else f"{packet.to} is a group, which"
-        says = f"{what} is dropped, whoever sends it"
-        return Decision(stage=Stage.SOURCE, outcome=Outcome.DROP, says=says, row=look.row, cause=cause)
-    return _decided(Stage.SOURCE, look, f"it speaks for {sender}", f"it may not speak for {sender}")
+    return f"it speaks for {sender}", f"it may not speak for {sender}"
+
+
+def _refused(packet: Departure, cause: str, sight: Sight) -> Decision:
+    what = f"{packet.to} is a group: that" if cause == "multicast" else f"{packet.protocol} to a container"
+    says = f"{what} is dropped, whoever sends it"
+    row = sight.refuses(packet, cause)
+    return Decision(stage=Stage.SOURCE, outcome=Outcome.DROP, says=says, row=row, cause=cause)
 
 
 def _resolve(packet: Departure, look: Look) -> Decision:

@@ -30,6 +30,10 @@ class FakeSight:
             return Look(row, there=False, cause="ip6-spoof" if ":" in packet.address else "ip4-spoof")
         return Look(row, there=True, trouble=self._port_trouble(packet.tenant, packet.endpoint))
 
+    def refuses(self, packet: Departure, cause: str) -> FlowRow:
+        """See Sight."""
+        return _row(("guard", packet.tenant, packet.endpoint), cause, "drop", packet)
+
     def resolves(self, packet: Departure) -> Look:
         """See Sight."""
         if packet.gateway:

@@ -69,7 +69,7 @@ def test_who_may_what_is_said_for_each_route() -> None:
     assert opened <= {("GET", "/v1/identity"), ("POST", "/v1/join")}
     hosts = {(route.method, route.path) for route in all_routes() if route.access is Access.HOST}
     assert hosts <= {("POST", "/v1/leave")}
-    resources = ("networks", "endpoints", "allocations", "tenants", "events", "status", "drops", "hosts")
+    resources = ("networks", "endpoints", "allocations", "tenants", "events", "status", "drops", "hosts", "why")
     for route in all_routes():
         if route.access is Access.TENANT:
             assert route.path.startswith(tuple(f"/v1/{resource}" for resource in resources)), route.path

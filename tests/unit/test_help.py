@@ -53,6 +53,7 @@ FACTS: dict[str, list[str]] = {
     "machines": [],
     "security": ["mode 0600"],  # what a socket has is tested with the sockets
     "switches": [],
+    "packets": [],
     "limits": [
         f"{resources.ENDPOINTS_PER_NETWORK_AND_HOST_MAX} endpoints of a network on one host",
         "has 1023 ports",  # BR_MAX_PORTS of the kernel, less the first

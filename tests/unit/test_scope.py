@@ -59,7 +59,7 @@ def test_a_tenants_user_may_call_these_and_nothing_else() -> None:
     network, endpoint = "/v1/networks/{reference}", "/v1/endpoints/{reference}"
     assert open_to_tenants == {
         *(("GET", f"/v1/{name}") for name in ("tenants", "networks", "endpoints", "allocations", "status", "events")),
-        *(("GET", path) for path in ("/v1/tenants/{reference}", network, endpoint, "/v1/drops")),
+        *(("GET", path) for path in ("/v1/tenants/{reference}", network, endpoint, "/v1/drops", "/v1/why")),
         *(("POST", path) for path in ("/v1/networks", f"{network}/subnets")),
         ("PUT", network),
         ("DELETE", network),

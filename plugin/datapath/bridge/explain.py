@@ -55,6 +55,10 @@ class BridgeSight:
             return Look(self._dropped(row, packet, "nd-spoof"), there=False, cause="nd-spoof")
         return Look(_sent_by(row, port), there=True, trouble=_port_trouble(port, name, self._bridge(packet)))
 
+    def refuses(self, packet: Departure, cause: str) -> FlowRow:
+        """See Sight: the chain of the cause."""
+        return self._dropped(_row(packet, FRAMES, f"drop-{cause}", "drop", ""), packet, cause)
+
     def resolves(self, packet: Departure) -> Look:
         """See Sight: a neighbour of the carrier that is the proxy; a gateway's address on the bridge."""
         if packet.gateway:
