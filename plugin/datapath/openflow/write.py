@@ -10,28 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, ParamSpec
+from typing import Any, Final, ParamSpec
 
 from plugin.datapath.openflow.links import HostLinks
 from plugin.datapath.openflow.memory import Memory
 from plugin.datapath.openflow.objects import Name, Port, Uplink, external_ids
+from plugin.datapath.openflow.veths import Veths
 from plugin.datapath.openflow.vswitch import TUNNEL_PORT, Change, NewPort, Vswitch
-from plugin.datapath.veth import inside
 from plugin.datapath.veth.announcement import FormerMacs, announcement, recipients
-from plugin.datapath.veth.batch import Batch, Errors, explain, name_taken
+from plugin.datapath.veth.batch import Errors, explain
 from plugin.datapath.veth.inside import Offers
-from plugin.datapath.veth.ports import doom, parse_port_alias
+from plugin.datapath.veth.ports import parse_port_alias
 from plugin.datapath.veth.removal import Removal
-from plugin.kernel import link
 from plugin.kernel.netlink import NetlinkError
-from sdn.model.errors import HawseError, Kind, unavailable
-from sdn.model.ids import EndpointId
-from sdn.model.resources import Endpoint
+from sdn.model.errors import HawseError, unavailable
 from sdn.openflow.expand import changes_of
 from sdn.openflow.objects import TUNNEL, Speaker, Station
-from sdn.reconcile.datapath import Key, Operation, Sandbox, SandboxGoneError, Verb
+from sdn.reconcile.datapath import Operation, Verb
 
 _INDEX_ATTEMPTS = 4
 """Numbers tried for a veth before giving up: each refusal skips further."""
@@ -55,42 +51,34 @@ class Place:
     memory: Memory
 
 
-class _Made(NamedTuple):
-    """A new veth."""
-
-    endpoint: Endpoint
-    sandbox: Sandbox
-    number: int
-
-
 class Write:
     """One call of the datapath's `write`."""
 
     def __init__(self, place: Place, operations: Sequence[Operation]) -> None:
         self._place = place
         self.errors: Errors = {}
-        self._made: dict[Key, _Made] = {}
-        self._doomed: list[int] = []
         self._gone: dict[str, list[Operation]] = {}
         self._put: dict[str, list[Operation]] = {}
         for operation in operations:
             kinds = self._gone if operation.verb is Verb.DELETE else self._put
             kinds.setdefault(operation.key[0], []).append(operation)
+        gone, put = self._gone.get("port", ()), self._put.get("port", ())
+        self._veths = Veths(place.links, place.removal, place.offers, gone, put, self.errors)
 
     def run(self) -> Errors:
         """Do all."""
         self._open_ways()
         old = self._numbers()  # before the database is told: it forgets them
-        self._remove_links()
-        self._make_links()
+        self._veths.remove()
+        self._veths.make()
         change = self._submit()
         new = old if change is None else {**old, **change.numbers}
-        self._finish_insides()
+        self._veths.finish()
         self._write_flows(old, new)
         if change is not None:
             self._confirm(change, new)
         self._close_ways()
-        self._place.removal.schedule(self._place.links, self._doomed)
+        self._veths.delete()
         self._announce()
         return self.errors
 
@@ -138,105 +126,6 @@ class Write:
             taken = memory.turn((int(operation.key[1]) for operation in uplinks), taken=False)
             self._guarded(uplinks, switch.guard_networks, taken)
 
-    # Veths ----------------------------------------------------------------------------------------------------------
-
-    def _remove_links(self) -> None:
-        """Out of service at once; their names inside are free."""
-        batch, links = Batch(), self._place.links
-        remade = {operation.key for operation in self._put.get("port", ())}
-        doomed: dict[Key, int] = {}
-        for operation in self._gone.get("port", ()):
-            index = links.index(operation.key[1])
-            if index is not None:
-                doomed[operation.key] = index
-                doom(batch, operation.key, index, rename=operation.key in remade)
-        self._send(batch)
-        for operation in self._gone.get("port", ()):
-            if operation.key in doomed:
-                self._free_inside(operation, doomed[operation.key])
-                links.indexes.pop(operation.key[1], None)
-        self._doomed += [index for key, index in doomed.items() if key not in self.errors]
-
-    def _free_inside(self, operation: Operation, index: int) -> None:
-        port = operation.before
-        owner = parse_port_alias(port.alias) if isinstance(port, Port) else None
-        offer = self._place.offers.get(EndpointId(owner.endpoint)) if owner else None
-        if owner is not None and offer is not None:
-            # A namespace that is going down has nothing to be freed: the host's side is what counts.
-            with contextlib.suppress(OSError, NetlinkError):
-                inside.free(offer[1], owner.ifname, index)
-
-    def _make_links(self) -> None:
-        """New veths, and what differs of old ones, in one batch."""
-        batch = Batch()
-        for operation in self._put.get("port", ()):
-            if operation.verb is Verb.CREATE:
-                self._guarded([operation], self._make_link, batch, operation)
-            else:
-                _change_link(batch, operation)
-        refused = self._send(batch)
-        for key in [key for key in self._made if key in refused]:
-            self._again(key, refused[key])
-
-    def _make_link(self, batch: Batch, operation: Operation) -> None:
-        key, port = operation.key, _after(operation)
-        owner = parse_port_alias(port.alias)
-        offer = self._place.offers.get(EndpointId(owner.endpoint)) if owner else None
-        if offer is None:
-            whose = owner.endpoint if owner else key[1]
-            self.errors[key] = SandboxGoneError(f"endpoint {whose} cannot be wired: its container's namespace is gone")
-            return
-        endpoint, sandbox = offer
-        index = self._place.links.make(batch, key, port.alias, port.mtu_bytes, endpoint, sandbox.fd)
-        self._made[key] = _Made(endpoint, sandbox, index)
-
-    def _again(self, key: Key, refusal: NetlinkError) -> None:
-        """Try a refused veth with other numbers if that may be why."""
-        made = self._made.pop(key)
-        links = self._place.links
-        links.indexes.pop(key[1], None)
-        del self.errors[key]
-        operation = next(operation for operation in self._put["port"] if operation.key == key)
-        for attempt in range(1, _INDEX_ATTEMPTS + 1):
-            if refusal.errno == errno.EBUSY:
-                links.skip(_INDEX_SKIP * attempt)
-            elif refusal.errno != errno.EEXIST or attempt > 1 or not self._place.removal.wait_idle(_REMOVAL_S):
-                break  # a name may be that of a veth of ours on its way out, once
-            batch = Batch()
-            self._make_link(batch, operation)
-            refused = batch.send(links.writer)
-            if key not in refused:
-                return
-            self._made.pop(key)
-            links.indexes.pop(key[1], None)
-            refusal = refused[key]
-        taken = refusal.errno == errno.EEXIST
-        self.errors[key] = name_taken(key, made.endpoint.ifname) if taken else explain(key, refusal)
-
-    def _finish_insides(self) -> None:
-        """While the switch is busy with the ports."""
-        for key, made in self._made.items():
-            try:
-                error = inside.finish(made.sandbox, made.endpoint, made.number, checksums=True)
-            except OSError as failure:
-                error = NetlinkError(failure.errno or errno.EIO, str(failure))
-            if error is None:
-                link.settle_carrier(self._place.links.writer, key[1])
-                continue
-            self.errors[key] = HawseError(
-                Kind.INTERNAL,
-                f"cannot configure {made.endpoint.ifname} in container {made.endpoint.container}: {error}",
-                facts={"key": list(key), "errno": error.errno},
-            )
-
-    def _send(self, batch: Batch) -> dict[Key, NetlinkError]:
-        refused = batch.send(self._place.links.writer)
-        for key, error in refused.items():
-            self.errors.setdefault(key, explain(key, error))
-            if error.errno == errno.ENODEV:
-                self._place.links.indexes.clear()  # somebody has exchanged a link: look all of them up again
-        return refused
-
     # The database ---------------------------------------------------------------------------------------------------
 
     def _submit(self) -> Change | None:
@@ -257,7 +146,7 @@ class Write:
             return self._place.switch.change(add=add, remove=remove, networks=names)
         except HawseError as error:
             self._refuse(error)
-            self._take_back(list(self._made))
+            self._veths.take_back(list(self._veths.made))
             return None
 
     def _refuse(self, error: HawseError) -> None:
@@ -274,7 +163,7 @@ class Write:
                 self.errors.setdefault(("port", name), error)
         except HawseError as error:
             self._refuse(error)
-        failed = [key for key in self._made if key in self.errors]
+        failed = [key for key in self._veths.made if key in self.errors]
         if not failed:
             return
         names = {key[1] for key in failed}
@@ -286,17 +175,7 @@ class Write:
             for operation in dependent:
                 self.errors.setdefault(operation.key, self.errors["port", _port(operation)])
             self._place.switch.change(add={}, remove=sorted(names), networks={}).wait()
-        self._take_back(failed)
-
-    def _take_back(self, keys: Sequence[Key]) -> None:
-        """Doom new veths."""
-        batch = Batch()
-        for key in keys:
-            index = self._made.pop(key).number
-            doom(batch, key, index, rename=True)
-            self._place.links.indexes.pop(key[1], None)
-            self._doomed.append(index)
-        batch.send(self._place.links.writer)
+        self._veths.take_back(failed)
 
     # Flows ----------------------------------------------------------------------------------------------------------
 
@@ -404,13 +283,3 @@ def _ports(operation: Operation) -> Iterator[str]:
     for value in (operation.before, operation.after):
         if isinstance(value, Station) and value.port:
             yield value.port
-
-
-def _change_link(batch: Batch, operation: Operation) -> None:
-    """A host end as it should be."""
-    key, port, before = operation.key, _after(operation), operation.before
-    assert isinstance(before, Port)
-    if before.mtu_bytes != port.mtu_bytes:
-        batch.add(key, link.change_named(key[1], link.encode_mtu(port.mtu_bytes)))
-    if before.alias != port.alias or before.up != port.up:
-        batch.add(key, link.change_named(key[1], link.encode_alias(port.alias), up=port.up))
