@@ -6,8 +6,9 @@ else there is. Ports: name -> number, with the tunnel's under `objects.TUNNEL`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from sdn.model.address import address_bytes, link_local, mac_bytes
 from sdn.openflow import cookies
@@ -53,7 +54,17 @@ from sdn.openflow.match import (
     tun_ipv6_dst,
     tun_ipv6_src,
 )
-from sdn.openflow.objects import TUNNEL, Damaged, Gateway, Member, Neighbour, NetworkFlows, Speaker, Station
+from sdn.openflow.objects import (
+    TUNNEL,
+    Damaged,
+    Gateway,
+    Member,
+    Neighbour,
+    NetworkFlows,
+    Speaker,
+    Station,
+    gateway_mac,
+)
 from sdn.openflow.pipeline import WITH_OPTION
 from sdn.openflow.removal import identity, ours, remove
 from sdn.openflow.tables import ANSWERER, CAUSE, TENANT, TUNNELLED, UNSPECIFIED, Table, because_of
@@ -241,54 +252,68 @@ Part = tuple[Template, tuple[bytes, ...]]
 """Some flows of an object: a template, and what goes into its holes."""
 
 
-def parts_of(key: Key, value: Object, ports: Ports) -> Iterator[Part]:
+def parts_of(key: Key, value: Object, ports: Ports) -> list[Part]:
     """What an object consists of. Raises: KeyError for a port without a number."""
-    if isinstance(value, Neighbour):
-        address = address_bytes(key[2])
-        template = NEIGHBOUR4 if len(address) == 4 else NEIGHBOUR6
-        yield template, (_vni(key), address, mac_bytes(value.mac), _cookie(value.cookie))
-    elif isinstance(value, Station):
-        yield _station(key, value, ports)
-    elif isinstance(value, Speaker):
-        yield from _speaker_parts(_port(ports, key[1]), value)
-    elif isinstance(value, Member):
-        vtep = address_bytes(key[2])
-        yield MEMBER4 if len(vtep) == 4 else MEMBER6, (_vni(key), vtep, _port(ports, TUNNEL))
-    elif isinstance(value, Gateway):
-        address = address_bytes(key[2])
-        template = GATEWAY4 if len(address) == 4 else GATEWAY6
-        yield template, (_vni(key), mac_bytes(value.mac), address, value.tenant.to_bytes(4, "big"))
-    else:
-        assert isinstance(value, NetworkFlows), f"{value} has no flows"
-        vni = _vni(key)
-        yield NETWORK, (vni, b"\x02HW" + vni, value.tenant.to_bytes(4, "big"), _port(ports, TUNNEL))
+    return _PARTS[type(value)](key, value, ports)
 
 
-def _station(key: Key, value: Station, ports: Ports) -> Part:
-    mac, cookie = mac_bytes(key[2]), _cookie(value.cookie)
+def _neighbour_parts(key: Key, value: Neighbour, _: Ports) -> list[Part]:
+    address = address_bytes(key[2])
+    template = NEIGHBOUR4 if len(address) == 4 else NEIGHBOUR6
+    return [(template, (_vni(key[1]), address, _mac(value.mac), value.cookie.to_bytes(8, "big")))]
+
+
+def _station_parts(key: Key, value: Station, ports: Ports) -> list[Part]:
+    vni, mac, cookie = _vni(key[1]), _mac(key[2]), value.cookie.to_bytes(8, "big")
     if value.port:
-        return HERE, (_vni(key), mac, _port(ports, value.port), cookie)
-    vtep = address_bytes(value.vtep)
-    return THERE4 if len(vtep) == 4 else THERE6, (_vni(key), mac, vtep, _port(ports, TUNNEL), cookie)
+        return [(HERE, (vni, mac, _port(ports, value.port), cookie))]
+    vtep = _vtep(value.vtep)
+    return [(THERE4 if len(vtep) == 4 else THERE6, (vni, mac, vtep, _port(ports, TUNNEL), cookie))]
 
 
-def _speaker_parts(port: bytes, value: Speaker) -> Iterator[Part]:
-    mac, cookie = mac_bytes(value.mac), _cookie(value.cookie)
-    yield SPEAKER, (port, value.vni.to_bytes(3, "big"), mac, cookie)
+def _speaker_parts(key: Key, value: Speaker, ports: Ports) -> list[Part]:
+    port, mac, cookie = _port(ports, key[1]), _mac(value.mac), value.cookie.to_bytes(8, "big")
+    parts: list[Part] = [(SPEAKER, (port, value.vni.to_bytes(3, "big"), mac, cookie))]
     for text in (*value.addresses, link_local(value.mac)):
         address = address_bytes(text)
-        if len(address) == 4:
-            yield SPEAKS4, (port, mac, address, cookie)
-        else:
-            yield SPEAKS6, (port, address, cookie)
+        parts.append(
+            (SPEAKS4, (port, mac, address, cookie)) if len(address) == 4 else (SPEAKS6, (port, address, cookie))
+        )
+    return parts
 
 
-def _vni(key: Key) -> bytes:
-    return int(key[1]).to_bytes(3, "big")
+def _member_parts(key: Key, _: Member, ports: Ports) -> list[Part]:
+    vtep = _vtep(key[2])
+    return [(MEMBER4 if len(vtep) == 4 else MEMBER6, (_vni(key[1]), vtep, _port(ports, TUNNEL)))]
 
 
-def _cookie(cookie: int) -> bytes:
-    return cookie.to_bytes(8, "big")
+def _gateway_parts(key: Key, value: Gateway, _: Ports) -> list[Part]:
+    address = address_bytes(key[2])
+    template = GATEWAY4 if len(address) == 4 else GATEWAY6
+    return [(template, (_vni(key[1]), _mac(value.mac), address, value.tenant.to_bytes(4, "big")))]
+
+
+def _network_parts(key: Key, value: NetworkFlows, ports: Ports) -> list[Part]:
+    mac = mac_bytes(gateway_mac(int(key[1])))
+    return [(NETWORK, (_vni(key[1]), mac, value.tenant.to_bytes(4, "big"), _port(ports, TUNNEL)))]
+
+
+_PARTS: Final[Mapping[type, Callable[[Key, Any, Ports], list[Part]]]] = {
+    Neighbour: _neighbour_parts,
+    Station: _station_parts,
+    Speaker: _speaker_parts,
+    Member: _member_parts,
+    Gateway: _gateway_parts,
+    NetworkFlows: _network_parts,
+}
+
+_mac = functools.lru_cache(1024)(mac_bytes)  # an endpoint's objects follow each other
+_vtep = functools.lru_cache(1024)(address_bytes)
+
+
+@functools.lru_cache(1024)
+def _vni(text: str) -> bytes:
+    return int(text).to_bytes(3, "big")
 
 
 def _port(ports: Ports, name: str) -> bytes:
@@ -302,7 +327,11 @@ def flows_of(key: Key, value: Object, ports: Ports) -> list[Flow]:
 
 def adds_of(key: Key, value: Object, ports: Ports) -> list[bytes]:
     """The flow-mods that add them. Raises: KeyError for a port without a number."""
-    return [message for template, values in parts_of(key, value, ports) for message in template.add(*values)]
+    parts = _PARTS[type(value)](key, value, ports)
+    if len(parts) == 1:
+        template, values = parts[0]
+        return template.add(*values)
+    return [message for template, values in parts for message in template.add(*values)]
 
 
 def deletes_of(key: Key, value: Object, ports: Ports) -> list[bytes]:

@@ -19,7 +19,7 @@ import enum
 import hashlib
 import ipaddress
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
@@ -66,6 +66,11 @@ class Template:
         self._build = build
         self._adds = self._compile(encode_add)
         self._deletes = self._compile(encode_delete)
+
+    @property
+    def holes(self) -> Mapping[str, Kind]:
+        """What is filled in, in the order in which values are given."""
+        return self._holes
 
     def flows(self, *values: bytes) -> list[Flow]:
         """The flows, readable."""
