@@ -124,7 +124,7 @@ async def _serve(
     from sdn.controller.listen import advertised
     from sdn.controller.measured import MeasuredStore
     from sdn.controller.metrics import Metrics
-    from sdn.controller.server import serving
+    from sdn.controller.server import serving, steering
     from sdn.controller.tls import open_identity, renewing
     from sdn.store.sqlite import SqliteStore
 
@@ -136,12 +136,16 @@ async def _serve(
         edge = Edge(core, identity, daemon.log, metrics)
         try:
             path = daemon.root.controller_socket
-            async with serving(edge, path, addresses, identity.server_context()) as bound:
+            async with (
+                serving(edge, path, addresses, identity.server_context()) as bound,
+                steering(edge, openflow) as steered,
+            ):
                 edge.controllers = advertised(advertise, bound)
                 write_client_file(daemon.root.client_file, f"unix:{path}")
                 edge.ready = True
                 tune_collector()  # what was imported and loaded meanwhile stays, too
-                daemon.log.info("serving", listen=[str(one) for one in bound], revision=core.revision)
+                told = {"openflow": [str(one) for one in steered]} if steered else {}
+                daemon.log.info("serving", listen=[str(one) for one in bound], **told, revision=core.revision)
                 daemon.ready()
                 announced = _announced(daemon, identity, edge.controllers, bound if discoverable else ())
                 async with announced, renewing(identity, daemon.log):

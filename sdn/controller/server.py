@@ -22,7 +22,7 @@ from sdn.controller.edge import Edge
 from sdn.controller.gate import Gate, close_unproven
 from sdn.controller.governor import limits_for
 from sdn.controller.http_connection import connections_of
-from sdn.controller.listen import Address
+from sdn.controller.listen import Address, OpenflowAddress
 from sdn.model.errors import HawseError, conflict, denied, invalid, unavailable
 
 KEEP_ALIVE_S = 20.0
@@ -120,7 +120,28 @@ def _unlink(path: Path) -> None:
         path.unlink()
 
 
-def _listen_tcp(address: Address) -> socket.socket:
+@contextlib.asynccontextmanager
+async def steering(edge: Edge, addresses: Sequence[OpenflowAddress]) -> AsyncIterator[list[OpenflowAddress]]:
+    """Take switches without an agent while inside; where, as it was bound. None asked for is fine.
+
+    Raises: CONFLICT (in use), DENIED, INVALID (not an address of this machine).
+    """
+    if not addresses:
+        yield []
+        return
+    from sdn.controller.steering.listener import OpenflowListener  # 60 ms, which only who has switches pays
+
+    async with contextlib.AsyncExitStack() as stack:
+        sockets = [stack.enter_context(contextlib.closing(_listen_tcp(one.address, "--openflow"))) for one in addresses]
+        listener = OpenflowListener(edge.core, edge.identity, edge.metrics, edge.log)
+        stack.push_async_callback(listener.close)
+        for socket_, one in zip(sockets, addresses, strict=True):
+            listener.listen(socket_, one)
+        bound = [Address(*socket_.getsockname()[:2]) for socket_ in sockets]
+        yield [OpenflowAddress(one.secure, where) for one, where in zip(addresses, bound, strict=True)]
+
+
+def _listen_tcp(address: Address, option: str = "--listen") -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if listener.family == socket.AF_INET6:
@@ -130,15 +151,15 @@ def _listen_tcp(address: Address) -> socket.socket:
         listener.listen(BACKLOG)  # two sockets may bind one port; only listening finds out
     except OSError as error:
         listener.close()
-        raise _refusal(error, str(address)) from None
+        raise _refusal(error, str(address), option) from None
     return listener
 
 
-def _refusal(error: OSError, where: str) -> HawseError:
+def _refusal(error: OSError, where: str, option: str = "--listen") -> HawseError:
     what = f"cannot listen on {where}"
     match error.errno:
         case errno.EADDRINUSE:
-            return conflict(f"{what}: it is in use", "stop who listens there, or choose another with --listen")
+            return conflict(f"{what}: it is in use", f"stop who listens there, or choose another with {option}")
         case errno.EADDRNOTAVAIL:
             return invalid(f"{what}: this machine does not have that address", "see 'ip address' for those it has")
         case errno.EACCES | errno.EPERM:

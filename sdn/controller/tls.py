@@ -40,6 +40,7 @@ class Identity:
         self.replaced = Bell()
         """Rings when other authorities are to be trusted."""
         self._context = _server_context()
+        self._switches: tuple[tuple[str, ...], ssl.SSLContext] | None = None
         self.server = self._open_server()
 
     @property
@@ -60,6 +61,24 @@ class Identity:
     def server_context(self) -> ssl.SSLContext:
         """For the listeners: TLS 1.3, always with the newest certificate."""
         return self._context
+
+    def switch_context(self) -> ssl.SSLContext:
+        """For switches without an agent, who show a certificate of an authority that is trusted now.
+
+        For connections from now on: another one is made when the certificates have changed. TLS 1.2 at least, for that
+        is all that an Open vSwitch before 3.4 speaks unless it is told otherwise.
+        """
+        showing = (self.server.fingerprint, *(one.fingerprint for one in self._authority.trusted))
+        if self._switches is None or self._switches[0] != showing:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=self.bundle)
+            context.load_cert_chain(self._path)
+            self._switches = showing, context
+        return self._switches[1]
 
     async def renew(self) -> None:
         """A new certificate of the controller's own. Raises: INTERNAL where it cannot be kept; then nothing changed."""
