@@ -340,6 +340,13 @@ def _multicast(me: Station, victim: Station) -> Iterator[Forgery]:
             to_everyone / IP(src="0.0.0.0", dst="255.255.255.255") / UDP(sport=68, dport=67) / discover,
             twin4,
         ),
+        (
+            "a later fragment to all that looks like a DHCP answer",
+            to_everyone
+            / IP(src=me.ip4, dst="255.255.255.255", proto=17, frag=5, id=3)
+            / Raw(bytes([0, 67, 0, 68] * 6)),
+            twin4,
+        ),
         ("mDNS, IPv4", Ether(src=me.mac, dst="01:00:5e:00:00:fb") / IP(src=me.ip4, dst="224.0.0.251") / dns, twin4),
         ("mDNS, IPv6", to_group("33:33:00:00:00:fb", "ff02::fb", me.fe80) / dns, twin6),
         ("router solicitation", to_group("33:33:00:00:00:02", "ff02::2", me.fe80) / ICMPv6ND_RS(), twin6),

@@ -77,15 +77,18 @@ _FRAMES: Final = """
     goto drop-ip4-spoof
   }
   chain ip4-to-dhcp-client {
-    ip frag-off & 0x1fff != 0 accept
+    ip frag-off & 0x1fff != 0 goto ip4-opaque
     goto drop-dhcp-server
+  }
+  chain ip4-opaque {
+    @ll,7,1 1 goto drop-multicast
+    meta l4proto != 255 accept
+    goto drop-protocol
   }
   chain ip4-frame {
     iifname . ether saddr . ip saddr != @e4 goto ip4-refused
     udp dport 68 goto ip4-to-dhcp-client
-    @ll,7,1 1 goto drop-multicast
-    meta l4proto != 255 accept
-    goto drop-protocol
+    goto ip4-opaque
   }
   chain arp-refused {
     iifname . @ll,48,48 != @mac goto drop-mac-spoof
