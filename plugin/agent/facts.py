@@ -107,6 +107,10 @@ def read_incarnation() -> str:
     return f"{BOOT_ID.read_text().strip()}:{namespace.cookie()}"
 
 
+OWN_PREFIX = "hw"
+"""Of every device of ours: the switch's end of the way out has this host's VTEP as well, and is no uplink."""
+
+
 class KernelUnderlay:
     """The network namespace that the agent runs in."""
 
@@ -125,7 +129,8 @@ class KernelUnderlay:
         for index, interface in self._rows(lambda: route.dump_addresses(self._netlink)):
             if interface.rpartition("/")[0] == address:
                 out = link.get(self._netlink, index=index)
-                return Uplink(address, out.name, out.mtu_bytes)
+                if not out.name.startswith(OWN_PREFIX):
+                    return Uplink(address, out.name, out.mtu_bytes)
         return None
 
     def prefixes(self) -> tuple[str, ...]:

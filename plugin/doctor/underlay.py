@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Sequence
 
+from plugin.agent.facts import OWN_PREFIX
 from plugin.doctor.finding import Finding, ok, problem, warning
 from plugin.kernel import link, namespace, route
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
@@ -59,7 +60,11 @@ def read_underlay(vteps: Sequence[str], targets: Sequence[tuple[str, str, str]])
     netlink = NetlinkSocket.open()
     try:
         links = {found.index: found for found in link.dump(netlink)}
-        holders = {interface.rpartition("/")[0]: index for index, interface in route.dump_addresses(netlink)}
+        holders = {
+            interface.rpartition("/")[0]: index
+            for index, interface in route.dump_addresses(netlink)
+            if index in links and not links[index].name.startswith(OWN_PREFIX)
+        }
         uplinks = {vtep: _uplink(vtep, links, holders.get(vtep)) for vtep in vteps}
         ways = tuple(Way(peer, vtep, target, _way(netlink, target)) for peer, vtep, target in targets)
     finally:

@@ -11,7 +11,7 @@ from plugin.datapath.openflow import objects
 from plugin.datapath.openflow.links import HostLinks
 from plugin.datapath.openflow.lower import lower
 from plugin.datapath.openflow.memory import Memory
-from plugin.datapath.openflow.objects import Port, Uplink
+from plugin.datapath.openflow.objects import Port
 from plugin.datapath.openflow.read import read
 from plugin.datapath.openflow.vswitch import DATABASE, Vswitch
 from plugin.datapath.openflow.vswitch import Place as SwitchPlace
@@ -50,7 +50,6 @@ class OpenflowDatapath:
     def __init__(self, run_dir: Path, here_ns_fd: int | None = None, database: Path = DATABASE) -> None:
         self._offers: Offers = {}
         self._closed = False
-        self._adopted = False
         self._watch: PortWatch | None = None
         with contextlib.ExitStack() as undo:
             self._here_fd = None if here_ns_fd is None else os.dup(here_ns_fd)
@@ -93,19 +92,7 @@ class OpenflowDatapath:
         self._removal.schedule(self._links, seen.doomed)
         if tenants is None:
             self._memory.replace(seen.objects, mark)
-            self._adopt(seen.objects)
         return seen.objects
-
-    def _adopt(self, found: Mapping[Key, Object]) -> None:
-        """Take over what an agent before us has made, of what only the whole of the objects says."""
-        if self._adopted:
-            return
-        self._adopted = True
-        uplink = next((object_ for object_ in found.values() if isinstance(object_, Uplink)), None)
-        if uplink is not None:
-            self._switch.uplink(uplink.vtep4, uplink.vtep6)
-            self._switch.guard_networks({int(key[1]) for key in found if key[0] == "uplink"})
-        self._switch.reaches({key[2] for key in found if key[0] == "member"}, ())
 
     def write(self, operations: Sequence[Operation]) -> dict[Key, Exception]:
         """See Datapath."""

@@ -10,7 +10,6 @@ from plugin.datapath.openflow.objects import Name, Port, Uplink, owner_of
 from plugin.datapath.openflow.vswitch import TUNNEL_PORT, PortRow, Vswitch
 from plugin.datapath.veth.ports import PORT_PREFIX, alias_of, parse_port_alias
 from plugin.kernel.link import Link
-from sdn.openflow import pipeline
 from sdn.openflow.objects import TUNNEL, Speaker
 from sdn.openflow.recognise import recognise
 from sdn.reconcile.datapath import Key, Object
@@ -30,15 +29,9 @@ class Sight:
 def read(switch: Vswitch, links: HostLinks, tenants: Collection[str] | None) -> Sight:
     """Everything, or what belongs to some tenants. Raises: OSError, NetlinkError, HawseError.
 
-    Flows come first: what is made while this reads begins with a link and ends with flows. Those of the pipeline, which
-    are no objects, are mended here.
+    Flows come first: what is made while this reads begins with a link and ends with flows.
     """
     entries = switch.dump()
-    missing = pipeline.changes(entries, TUNNEL_PORT)
-    if missing:
-        for refusal in switch.flows([missing]):
-            if refusal is not None:
-                raise refusal
     names = switch.networks()
     rows = switch.ports()
     there, doomed = links.read()
