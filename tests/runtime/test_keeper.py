@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import threading
@@ -51,8 +52,10 @@ def test_a_killed_supervisor_is_followed_by_another_and_nothing_is_lost(supervis
     assert supervised.pids(client)[1] == keeper
     assert (supervised.state(client, "slow") or {})["state"] == "running"
     check_slow(supervised, client, "slow")
-    while os.read(bell, 4096):  # rung by the next one, and closed by it
-        pass
+    rung = b"?"
+    while rung:  # by the next one, which closes it, too
+        assert select.select([bell], [], [], 20)[0], "the bell is never closed"
+        rung = os.read(bell, 4096)
     for fd in (log, index, bell):
         os.close(fd)
 
