@@ -9,7 +9,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from tests.bench import attach, binding, edges, fill, images, launching, machines, running, six_hundred, traffic, whole
+from tests.bench import (
+    attach,
+    binding,
+    edges,
+    fill,
+    images,
+    launching,
+    machines,
+    running,
+    six_hundred,
+    switching,
+    traffic,
+    whole,
+)
 from tests.bench.janitor import Janitor
 from tests.bench.measure import Missing, PeerMissingError, Result, print_results, progress, write_results
 from tests.bench.stand import Lab, lab
@@ -19,6 +32,8 @@ Rows = Callable[[Janitor], Iterator[Result]]
 """Rows that need no lab, or bring their own."""
 ON_THEIR_OWN: dict[tuple[str, ...], Rows] = {
     ("api-reads",): edges.reads,
+    ("attach-openflow-vs-bridge",): switching.against_bridge,
+    ("resync",): switching.resync,
     ("attach-tls-vs-unix",): edges.attach_over_tls,
     ("bind-vs-ovn-0", "bind-vs-ovn-1000", "bind-vs-ovn-5000", "bind-5000-vs-0"): binding.against_ovn,
     ("join-seconds",): machines.join_seconds,

@@ -39,13 +39,13 @@ def filled(lab: Lab) -> Iterator[None]:
         yield
 
 
-def ghosts(lab: Lab, network: str, first: int, end: int) -> None:
-    """Hosts that exist on the stream alone, by number, each with its endpoints in a network."""
+def ghosts(lab: Lab, network: str, first: int, end: int, each: int = REMOTE_PER_HOST) -> None:
+    """Hosts that exist on the stream alone, by number, with so many endpoints each in a network."""
     client = Client(f"unix:{lab.directory / 'controller' / 'controller.sock'}")
     credentials = {number: _credential(client, f"ghost{number}") for number in range(first, end)}
     inside = Inside(lab.host_namespace("h1"))
     try:
-        inside.do(lambda: asyncio.run(_attach_all(credentials, network)))
+        inside.do(lambda: asyncio.run(_attach_all(credentials, network, each)))
     finally:
         inside.close()
 
@@ -56,13 +56,13 @@ def _credential(client: Client, name: str) -> dict[str, Any]:
     return credential
 
 
-async def _attach_all(credentials: dict[int, dict[str, Any]], network: str) -> None:
+async def _attach_all(credentials: dict[int, dict[str, Any]], network: str, each: int) -> None:
     async with asyncio.TaskGroup() as group:
         for number, credential in credentials.items():
-            group.create_task(_ghost(number, credential, network))
+            group.create_task(_ghost(number, credential, network, each))
 
 
-async def _ghost(number: int, credential: dict[str, Any], network: str) -> None:
+async def _ghost(number: int, credential: dict[str, Any], network: str, each: int) -> None:
     """A host that attaches its share and reports what it is sent as applied."""
     url = next(url for url in credential["controllers"] if "[" not in url)
     trusted = verifying_context(credential["authority"])
@@ -81,7 +81,7 @@ async def _ghost(number: int, credential: dict[str, Any], network: str) -> None:
         await socket.send_bytes(encode_msgpack(hello))
         session, done, asked = 0, 0, 0
         received: collections.deque[bytes] = collections.deque()
-        while done < REMOTE_PER_HOST:
+        while done < each:
             if not received:
                 received.extend(unpack_frame(await socket.receive_bytes()))
             message = down_decoder.msgpack(received.popleft())
@@ -96,7 +96,7 @@ async def _ghost(number: int, credential: dict[str, Any], network: str) -> None:
                     raise RuntimeError(json.dumps(problem.facts) + problem.message)
                 case _:
                     continue
-            while session and asked < REMOTE_PER_HOST and asked - done < WINDOW:
+            while session and asked < each and asked - done < WINDOW:
                 asked += 1
                 await socket.send_bytes(encode_msgpack(_request(session, asked, network)))
 
