@@ -67,8 +67,6 @@ _REQUEST, _REPLY = 1, 2
 _ROUTER_ADVERTISEMENT, _REDIRECT = 134, 137
 _RESERVED = 255
 _SOLICITED_OVERRIDE = 0x60000000
-_GATEWAYS: Final = term(ANSWERER, 0x024857000000, 0xFFFFFF000000)
-"""The answerer is a gateway, by the beginning of its MAC."""
 
 
 def _ip4(*more: Term) -> tuple[Term, ...]:
@@ -199,10 +197,8 @@ def _reply() -> Iterator[Flow]:
     yield Flow(reply, 20, _arp(arp_op(_REQUEST)), arp)
     with_mac = (*advertisement, put(nd_options_type(2)), advertise)
     yield _pass(reply, 20, _icmp6(solicit, asked), Table.ADVERTISE, *with_mac)
-    # There is no room for a MAC in such a question: its owner answers himself. A gateway cannot: who knows its MAC
-    # already is content with this.
-    yield _pass(reply, 30, _icmp6(solicit, asked, silent), Table.FORWARD, move(ANSWERER, Field.ETH_DST))
-    yield Flow(reply, 40, _icmp6(solicit, asked, silent, _GATEWAYS), (*advertisement, advertise, Output(IN_PORT)))
+    # A question without the asker's MAC has no room for an answer's: who may ask so knows it (RFC 4861, section 4.3).
+    yield Flow(reply, 30, _icmp6(solicit, asked, silent), (*advertisement, advertise, Output(IN_PORT)))
     answered = _icmp6(NEIGHBOUR_ADVERTISEMENT, icmpv6_code(0))
     yield Flow(Table.ADVERTISE, 20, answered, (move(ANSWERER, Field.ND_TLL), Output(IN_PORT)))
 

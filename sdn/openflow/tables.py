@@ -16,7 +16,8 @@ What a flow cannot do, a kernel's bridge can. These differences to the bridge da
 * Of a packet that is longer than its frame nothing is known, its source neither: its cause is `protocol` in any case.
 * Ethernet of 1983 with an LLC/SNAP header is seen as the protocol inside it, and checked as such.
 * The gateway answers ARP, neighbour discovery and echo; other packets for its addresses end without an answer.
-* Who asks for an IPv6 address without telling his own MAC is not answered: the question goes to its owner alone.
+* Who asks for an IPv6 address without telling his own MAC is answered without a MAC. (Only who knows it may ask so.)
+* A question for an address that is there is answered, even if it was sent to a MAC that is not.
 
 Limit: fragments are seen with their ports only where the switch's fragment handling is `nx-match` (OFPT_SET_CONFIG with
 flags 3): whoever programs a switch sets it first.
