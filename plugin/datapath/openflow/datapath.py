@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from plugin.datapath.openflow import objects
+from plugin.datapath.openflow.explain import ground, names_of
 from plugin.datapath.openflow.links import HostLinks
 from plugin.datapath.openflow.lower import lower
 from plugin.datapath.openflow.memory import Memory
@@ -25,10 +26,14 @@ from plugin.datapath.veth.ports import doom, parse_port_alias
 from plugin.datapath.veth.removal import Removal
 from plugin.kernel.netlink import NetlinkError
 from sdn.model.errors import HawseError, Kind
+from sdn.model.explanation import Decision, FlowRow, Question
 from sdn.model.ids import TenantId
 from sdn.model.resources import Endpoint
 from sdn.openflow import cookies
+from sdn.openflow.explain import SwitchSight
+from sdn.openflow.rows import rows_of
 from sdn.reconcile.datapath import DropCount, Key, LocalPort, Object, Operation, Sandbox
+from sdn.reconcile.explain import explain
 from sdn.reconcile.unit import Context, Unit
 
 _READY_S = 5.0
@@ -136,6 +141,18 @@ class OpenflowDatapath:
             network, tenant = names.get(vni, ("", ""))
             found.append(DropCount(tenant, network, cause, packets, octets))
         return found
+
+    def explain(self, question: Question) -> list[Decision]:
+        """See Datapath. Raises: HawseError."""
+        entries = self._switch.dump()
+        try:
+            return explain(question, SwitchSight(entries, ground(self._switch, self._links)))
+        except NetlinkError as error:
+            raise HawseError(Kind.INTERNAL, f"cannot look into the kernel's network state: {error}") from error
+
+    def flows(self) -> list[FlowRow]:
+        """See Datapath. Raises: HawseError."""
+        return rows_of(self._switch.dump(), names_of(self._switch))
 
     def notify(self, drifted: Callable[[Sequence[TenantId] | None], None]) -> None:
         """See Datapath. What the switch tells, and what the kernel tells of veths."""

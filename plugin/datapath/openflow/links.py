@@ -45,6 +45,11 @@ class HostLinks:
         self.indexes.update((name, found.index) for name, found in ports.items())
         return ports, doomed
 
+    def examine(self, name: str) -> tuple[link.Link, link.Traffic] | None:
+        """A link and what has gone through it; None: there is none. Raises: NetlinkError."""
+        with self._reading:
+            return link.examine(self._reader, name=name)
+
     def index(self, name: str) -> int | None:
         """The index of a host end; None: there is none."""
         known = self.indexes.get(name)
