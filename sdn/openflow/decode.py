@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from sdn.openflow.encode import MATCH_AT
 from sdn.openflow.fields import BY_HEADER, BY_HEADER_MASKED, BY_MOVE_HEADER
-from sdn.openflow.flow import Action, CheckLarger, Flow, Move, Output, Resubmit, SetField, Term
+from sdn.openflow.flow import Action, CheckLarger, Flow, Move, Output, Resubmit, SetField, Term, Track
 
 _SMALLEST: Final = 56
 _Octets = bytes
@@ -139,6 +139,8 @@ def _action(action: bytes) -> Action:
             return Move(BY_MOVE_HEADER[source], BY_MOVE_HEADER[target], bits)
     if kind == 0xFFFF and action[4:12] == b"\x00\x00\x23\x20\x00\x0e\xff\xf8":
         return Resubmit(action[12])
+    if kind == 0xFFFF and action[4:18] == b"\x00\x00\x23\x20\x00\x23" + bytes(8) and not any(action[19:]):
+        return Track(action[18])
     if kind == 0xFFFF and action[4:10] == b"\x00\x00\x23\x20\x00\x31":
         size, bit, target = _check_larger(action, 10)
         if bit == 0:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from sdn.openflow.fields import MOVE_HEADER, Field
-from sdn.openflow.flow import CONTROLLER, Action, CheckLarger, Flow, Move, Output, Resubmit, SetField, Term
+from sdn.openflow.flow import CONTROLLER, Action, CheckLarger, Flow, Move, Output, Resubmit, SetField, Term, Track
 
 ADD: Final = 0
 MODIFY_STRICT: Final = 2
@@ -46,6 +46,7 @@ _match_head = struct.Struct("!HH").pack
 _output = struct.Struct("!HHIH6x").pack
 _move = struct.Struct("!HHIHHHHII").pack
 _check_larger = struct.Struct("!HHIHHHI6x").pack
+_track = struct.Struct("!HHIHHIHB5x").pack
 _resubmit = struct.Struct("!HHIHHB3x").pack
 _apply = struct.Struct("!HH4x").pack
 _goto = struct.Struct("!HHB3x").pack
@@ -71,6 +72,8 @@ def encode_action(action: Action) -> bytes:
         return _move(0xFFFF, 24, _NICIRA, 6, action.bits, 0, 0, MOVE_HEADER[action.source], MOVE_HEADER[action.target])
     if type(action) is CheckLarger:
         return _check_larger(0xFFFF, 24, _NICIRA, 49, action.size, 0, MOVE_HEADER[action.target])
+    if type(action) is Track:
+        return _track(0xFFFF, 24, _NICIRA, 35, 0, 0, 0, action.table)
     assert type(action) is Resubmit
     return _resubmit(0xFFFF, 16, _NICIRA, 14, 0xFFF8, action.table)
 

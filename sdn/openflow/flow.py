@@ -62,7 +62,17 @@ class CheckLarger(NamedTuple):
     target: Field
 
 
-Action = Output | SetField | Move | Resubmit | CheckLarger
+class Track(NamedTuple):
+    """Go on from a table with the frame's connection known (NXAST_CT, zone 0, nothing is noted).
+
+    The frame comes there anew, registers and all: what counts there counts those that really came, and not those that
+    Open vSwitch considered on the way (after a `CheckLarger` it follows both branches, and counts both).
+    """
+
+    table: int
+
+
+Action = Output | SetField | Move | Resubmit | CheckLarger | Track
 
 
 class Flow(NamedTuple):

@@ -15,7 +15,7 @@ from sdn.openflow.cookies import CAUSES
 from sdn.openflow.decode import Entry, entry_of
 from sdn.openflow.encode import encode_add
 from sdn.openflow.fields import Field
-from sdn.openflow.flow import IN_PORT, LOCAL, Action, CheckLarger, Flow, Output, Term
+from sdn.openflow.flow import IN_PORT, LOCAL, Action, CheckLarger, Flow, Output, Term, Track
 from sdn.openflow.match import (
     ARP,
     ICMPV6,
@@ -155,7 +155,10 @@ def _option() -> Iterator[Flow]:
     yield _pass(option, 20, _icmp6(NEIGHBOUR_SOLICITATION, code, nd_sll(none)), Table.LENGTH, BARE)
     yield _pass(option, 20, _icmp6(NEIGHBOUR_ADVERTISEMENT, code, nd_tll(none)), Table.LENGTH, BARE)
     yield _refuse(option, 0, (), "nd-spoof")
-    yield _refuse(Table.LENGTH, 10, match(term(TOO_LONG, 1, 1)), "nd-spoof")
+    # Open vSwitch counts both outcomes of a comparison, whichever it was: what is too long comes to DROP as a frame of
+    # its own, so that the others do not count there.
+    too_long = match(eth_type(IPV6), term(TOO_LONG, 1, 1))
+    yield Flow(Table.LENGTH, 10, too_long, (because_of("nd-spoof"), Track(Table.DROP)))
     yield _pass(Table.LENGTH, 0, (), Table.CONNTRACK)
 
 

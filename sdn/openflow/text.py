@@ -6,7 +6,7 @@ import ipaddress
 from typing import Final
 
 from sdn.openflow.fields import Field, Form
-from sdn.openflow.flow import CONTROLLER, IN_PORT, LOCAL, Action, CheckLarger, Flow, Move, Output, SetField, Term
+from sdn.openflow.flow import CONTROLLER, IN_PORT, LOCAL, Action, CheckLarger, Flow, Move, Output, SetField, Term, Track
 
 _PORTS: Final = {IN_PORT: "IN_PORT", LOCAL: "LOCAL", CONTROLLER: "CONTROLLER:65535"}
 _ETHERTYPES: Final = {0x0800: "ip", 0x0806: "arp", 0x86DD: "ipv6"}
@@ -100,6 +100,8 @@ def action_text(action: Action) -> str:
         return f"move:{_bits_text(action.source, action.bits)}->{_bits_text(action.target, action.bits)}"
     if isinstance(action, CheckLarger):
         return f"check_pkt_larger({action.size})->{action.target.text}[0]"
+    if isinstance(action, Track):
+        return f"ct(table={action.table})"
     return f"resubmit(,{action.table})"
 
 
