@@ -19,6 +19,7 @@ from sdn.controller.state import State
 from sdn.model.address import parse_address, parse_mac
 from sdn.model.errors import HawseError, conflict, invalid, not_found
 from sdn.model.ids import EndpointId, HostId, parse_name
+from sdn.model.resources import TUNNEL_PORT_DEFAULT as TUNNEL
 from sdn.model.resources import Datapath, Endpoint, Host, Switch
 
 DATAPATH_ID_DIGITS = 16
@@ -148,7 +149,7 @@ def bind(state: State, host: Host, wished: Attachment, id_: EndpointId, actor: s
     Raises: as `plan_endpoints.attach`; CONFLICT where something else is bound there, and for the tunnel's port.
     """
     switch, (_, port) = state.switches[host.id], wished.key
-    if port == switch.tunnel_port:
+    if port in (switch.tunnel_port, TUNNEL):
         raise conflict(f"port {port} of switch {host.name} is its tunnel", "bind another port", port=port)
     bound = state.bound.get((host.id, port))
     if bound is None:

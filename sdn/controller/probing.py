@@ -79,7 +79,8 @@ class Probing:
             chosen = [host for host in others if host.name in names]
         else:
             near = self._near(asker)
-            connected = [host for host in others if host.id in self._fleet.streams]
+            agents = self._fleet.streams.keys() - self._ledger.state.switches.keys()
+            connected = [host for host in others if host.id in agents]
             chosen = sorted(connected, key=lambda host: (host.id not in near, host.name))
         return sorted(chosen[:PEERS_MAX], key=lambda host: host.name), max(0, len(chosen) - PEERS_MAX)
 

@@ -138,6 +138,8 @@ async def steering(edge: Edge, addresses: Sequence[OpenflowAddress]) -> AsyncIte
         for socket_, one in zip(sockets, addresses, strict=True):
             listener.listen(socket_, one)
         bound = [Address(*socket_.getsockname()[:2]) for socket_ in sockets]
+        if not all(one.secure for one in addresses):
+            edge.log.warning("switches over plain TCP are believed by their datapath id alone", hint="use ssl:")
         yield [OpenflowAddress(one.secure, where) for one, where in zip(addresses, bound, strict=True)]
 
 

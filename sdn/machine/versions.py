@@ -12,6 +12,8 @@ from sdn.service.contract_client import request
 
 ASK_S = 5.0
 HERE = "here"
+SWITCH = "switch"
+"""Without an agent: it has a version of its own."""
 
 
 class Part(NamedTuple):
@@ -44,7 +46,11 @@ def _fleet(client: Client) -> list[Part]:
         if error.kind is Kind.DENIED:  # a tenant's user: hosts are not theirs to see
             return parts
         return [Part("controller", client.url, "", error.message)]
-    return parts + [Part("agent", str(host["name"]), str(host.get("version") or "unknown")) for host in hosts]
+    return parts + [Part(_kind(host), str(host["name"]), str(host.get("version") or "unknown")) for host in hosts]
+
+
+def _kind(host: dict[str, Any]) -> str:
+    return SWITCH if host.get("datapath") == SWITCH else "agent"
 
 
 def _agent(place: Place) -> list[Part]:
@@ -72,4 +78,4 @@ def _runtime(place: Place) -> list[Part]:
 
 def differing(parts: list[Part]) -> list[Part]:
     """Those that do not run what this command is of; who is away or has not said it yet does not count."""
-    return [part for part in parts if part.version not in ("", "unknown", VERSION)]
+    return [part for part in parts if part.part != SWITCH and part.version not in ("", "unknown", VERSION)]

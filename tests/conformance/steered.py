@@ -34,6 +34,7 @@ class Steered:
     listener: OpenflowListener
     plain: int
     secure: int
+    disk: Disk
     undo: contextlib.ExitStack
 
     async def ask(self, method: str, path: str, body: Any = None, status: int | None = None) -> Any:
@@ -72,7 +73,7 @@ class Steered:
         shown: Any = None
         try:
             async with asyncio.timeout(WAIT_S):
-                while not ready(shown := await self.inspect(switch)):
+                while not ready(shown := await self.inspect(switch)):  # noqa: ASYNC110 it is a look from outside
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise AssertionError(f"it never came to this: {what}: {shown}; {self.served.log.lines[-5:]}") from None
@@ -82,10 +83,10 @@ class Steered:
         """Wait until it is."""
         return await self.until(lambda shown: shown["connected"], "connected", switch)
 
-    async def refused(self) -> dict[str, Any]:
-        """Wait for the first connection that was refused; what the log says of it."""
+    async def logged(self, event: str) -> dict[str, Any]:
+        """Wait until the log says this; the fields of the first line that does."""
         async with asyncio.timeout(WAIT_S):
-            while not (lines := self.served.log.named("switch refused")):
+            while not (lines := self.served.log.named(event)):  # noqa: ASYNC110 it is a look from outside
                 await asyncio.sleep(0.02)
         return lines[0]
 
@@ -141,7 +142,7 @@ def _remove(here: TestNamespace, port: str) -> None:
 
 @contextlib.asynccontextmanager
 async def controller(
-    directory: Path, vswitch: VswitchProcess, disk: Disk | None = None
+    directory: Path, vswitch: VswitchProcess, disk: Disk
 ) -> AsyncIterator[tuple[Served, OpenflowListener, int, int]]:
     """One whose OpenFlow listeners are in the switch's namespace: plain and secure; their ports."""
     async with running(directory, disk=disk) as served:
@@ -156,7 +157,7 @@ async def controller(
             listener.listen(one, OpenflowAddress(secure, Address(*one.getsockname())))
             ports.append(one.getsockname()[1])
         try:
-            yield served, listener, *ports
+            yield served, listener, ports[0], ports[1]
         finally:
             await listener.close()
 
@@ -171,7 +172,8 @@ async def steered(directory: Path) -> AsyncIterator[Steered]:
         bridge += ["protocols=OpenFlow13", f"other_config:datapath-id={DATAPATH_ID}"]
         tunnel = ["--", "add-port", BRIDGE, "hwvxlan", "--", "set", "interface", "hwvxlan", "type=vxlan"]
         await asyncio.to_thread(vswitch.vsctl, *bridge, *tunnel, "options:remote_ip=flow", "options:key=flow")
-        async with controller(directory, vswitch) as (served, listener, plain, secure):
-            site = Steered(served, vswitch, listener, plain, secure, undo)
+        disk = Disk()
+        async with controller(directory, vswitch, disk) as (served, listener, plain, secure):
+            site = Steered(served, vswitch, listener, plain, secure, disk, undo)
             await site.ask("POST", "/v1/networks", {"name": "web", "subnets": [{"prefix": "10.1.0.0/24"}]})
             yield site

@@ -63,7 +63,8 @@ async def retire(call: Call) -> Reply:
         raise conflict(
             f"{len(lacking)} of {len(call.core.state.credentials)} hosts have not said that they trust the new "
             f"authority, and could not connect any more: {', '.join(lacking)}",
-            "have them connect first, or force it and give them new credentials",
+            "have them connect first, or force it and give them new credentials; a switch needs a new certificate: "
+            "hawse switch certificate NAME",
             hosts=list(lacking),
         )
     await identity.retire()

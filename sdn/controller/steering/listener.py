@@ -64,9 +64,9 @@ class OpenflowListener:
         self._acceptors.append(Acceptor(listener, arrived, self._no_room))
 
     async def close(self) -> None:
-        """Accept no more, and let every switch go; they stay as they are programmed."""
-        for acceptor in self._acceptors:
-            acceptor.close()
+        """Accept no more, and let every switch go; they stay as they are programmed. Twice is fine."""
+        while self._acceptors:
+            self._acceptors.pop().close()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -127,23 +127,27 @@ class Guest:
 
     async def serve(self) -> None:
         """Shake hands, find out who it is, and steer it until it goes."""
+        listener = self._listener
         try:
             connection, certificate = await self._begin()
-            host, switch = identify(self._listener.core, connection.features.datapath_id, certificate)
-        except (HawseError, OSError, TimeoutError) as error:
-            told = error.message if isinstance(error, HawseError) else _told(error)
-            self._listener.counted["openflow refused"] += 1
-            hint = error.hint if isinstance(error, HawseError) else ""
-            self._listener.quiet.warning("switch refused", peer=self.peer, reason=told, hint=hint)
+        except (HawseError, OSError) as error:
+            listener.counted["openflow handshake"] += 1
+            listener.quiet.warning("no handshake with a switch", peer=self.peer, **_told(error))
             return
-        self._listener.proved(self, host)
-        self._listener.log.info("switch connected", switch=host.name, peer=connection.peer)
-        pilot = Pilot(self._listener.core, host, switch, connection)
+        try:
+            host, switch = identify(listener.core, connection.features.datapath_id, certificate)
+        except HawseError as error:
+            listener.counted["openflow refused"] += 1
+            listener.quiet.warning("switch refused", peer=self.peer, **_told(error))
+            return
+        listener.proved(self, host)
+        listener.log.info("switch connected", switch=host.name, peer=connection.peer)
+        pilot = Pilot(listener.core, host, switch, connection)
         self._heard = pilot.heard
         try:
             await pilot.run()
         except HawseError as error:
-            self._listener.log.info("switch gone", switch=host.name, reason=error.message, hint=error.hint)
+            listener.log.info("switch gone", switch=host.name, reason=error.message, hint=error.hint)
 
     async def _begin(self) -> tuple[Connection, bytes | None]:
         """The connection after its handshake, and the certificate that was shown (DER). Raises: HawseError, OSError."""
@@ -202,6 +206,7 @@ def identify(core: Core, datapath_id: int, certificate: bytes | None) -> tuple[H
     return host, switch
 
 
-def _told(error: OSError | TimeoutError) -> str:
-    reason = getattr(error, "reason", None) or error.strerror or str(error) or type(error).__name__
-    return f"no handshake: {reason}"
+def _told(error: HawseError | OSError) -> dict[str, str]:
+    if isinstance(error, HawseError):
+        return {"reason": error.message, "hint": error.hint}
+    return {"reason": str(getattr(error, "reason", None) or error.strerror or error or type(error).__name__)}

@@ -164,6 +164,7 @@ class Pilot:
         early, self._early = self._early, None
         for status in early or ():
             self._ports.apply(status)
+        self._datapath.renamed(())
         await self._reconciler.start()
         text = f"{description.hardware} {description.software}"
         return "".join(c for c in text if c.isprintable()).strip()[:WORD_CHARACTERS_MAX]
