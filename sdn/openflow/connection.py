@@ -12,7 +12,7 @@ import asyncio
 import collections
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sdn.model.errors import HawseError, exhausted, unavailable
 from sdn.openflow.address import Address
@@ -171,7 +171,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: it is connected (and TLS is up)."""
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's own is one by its methods alone
         self._transport = transport
         transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         self.peer = self.peer or _name_of(transport)
