@@ -77,6 +77,22 @@ async def test_whoever_speaks_for_somebody_else_is_counted(site: Steered) -> Non
     assert {(drop["host"], drop["tenant"], drop["network"]) for drop in counted.values()} == {("s1", "default", "web")}
 
 
+async def test_it_says_why_a_packet_arrives_and_what_its_tables_hold(site: Steered) -> None:
+    await introduced(site)
+    one, _, first, _ = await two(site)
+    told = await site.ask("GET", "/v1/why?source=one&destination=other")
+    assert told["away"] == []
+    assert told["arrives"] is True, told
+    flows = (await site.ask("GET", "/v1/hosts/s1/flows?endpoint=one"))["items"]
+    assert flows
+    assert {flow["network"] for flow in flows} == {"web"}
+    first.ip("link set eth0 down")
+    await site.until(lambda shown: not shown["ports"][0]["up"], "its port is down")
+    back = await site.ask("GET", "/v1/why?source=other&destination=one")
+    assert "its port p1 is down" in str(back), back
+    assert one["ifname"] == "p1"
+
+
 async def test_the_tunnel_goes_where_the_others_are(site: Steered) -> None:
     """A host with an agent has an endpoint of the network: it is sent to by its VTEP, and taken from that alone."""
     await introduced(site)

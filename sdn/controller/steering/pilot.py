@@ -9,11 +9,13 @@ from typing import TypeVar
 from sdn.controller.core import Core
 from sdn.controller.plan_hosts import WORD_CHARACTERS_MAX
 from sdn.controller.session import HostStream, error_of, problem_of
+from sdn.controller.steering.answering import Answering
 from sdn.controller.steering.datapath import DROPS, DROPS_MASK, SwitchDatapath
 from sdn.controller.steering.ports import PORTS_MAX, PortTable, counters_request
 from sdn.controller.switches import PortCounts
 from sdn.model.codec import encode_msgpack
 from sdn.model.errors import HawseError, exhausted, unavailable
+from sdn.model.explanation import Explanation, FlowTable
 from sdn.model.ids import EndpointId
 from sdn.model.resources import Datapath, Host, Switch
 from sdn.model.stream import (
@@ -251,9 +253,22 @@ class Pilot:
 
     async def _value(self, message: Query | Credentials) -> object:
         """Raises: UNAVAILABLE."""
-        if isinstance(message, Query) and message.what == "drops":
+        what = message.what if isinstance(message, Query) else ""
+        if what == "drops":
             return self._datapath.count_drops(await self._datapath.dump(DROPS, DROPS_MASK))
+        if isinstance(message, Query) and what in ("explain", "flows"):
+            return await self._look_up(message)
         raise unavailable(f"{self._host.name} is a switch without an agent: nobody there can do this", "")
+
+    async def _look_up(self, query: Query) -> Explanation | FlowTable:
+        """Raises: INVALID, UNAVAILABLE."""
+        entries, counts = await self._datapath.dump(), await self.ports()
+        networks = list(self._world.context().networks.values())
+        known = Answering(entries, self._ports, self._tunnel, self._bound, networks)
+        if query.what == "flows":
+            return await asyncio.to_thread(known.flows, query.flows)
+        drops = self._datapath.count_drops(entries)
+        return await asyncio.to_thread(known.explanation, query.questions, counts, drops)
 
     # --- what it is told ---
 
