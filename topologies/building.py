@@ -16,6 +16,7 @@ from typing import Any
 
 from sdn.client.client import Client, resource
 from sdn.model.errors import HawseError, unavailable
+from topologies import switches
 from topologies.containers import run, run_request
 from topologies.daemons import Daemon, LateFile, Say, Started, count
 from topologies.images import Images, bring, needed
@@ -93,9 +94,13 @@ class _Building:
         await self._mint(started)
         async with asyncio.TaskGroup() as group:
             bringing = group.create_task(self._bring_images(started.runtimes))
+            for position, host in enumerate(self._topology.hosts):
+                if not host.datapath.has_agent:
+                    group.create_task(self._call(switches.set_up, self._directory, self._topology, position))
             await self._connect(started.agents)
             await self._make_networks()  # their MTU depends on what the hosts have told
         await self._run_containers(bringing.result())
+        await self._await_switches()
         await self._settle()
 
     async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -110,6 +115,9 @@ class _Building:
         async with asyncio.TaskGroup() as group:
             for name, file in started.configurations.items():
                 group.create_task(one(name, file))
+            for position, host in enumerate(self._topology.hosts):
+                if not host.datapath.has_agent:
+                    group.create_task(self._call(self._client.post, "/v1/switches", switches.spec_of(host, position)))
 
     async def _connect(self, agents: dict[str, Daemon]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -143,10 +151,18 @@ class _Building:
         return brought
 
     async def _run_containers(self, brought: dict[tuple[str, str], str]) -> None:
+        wires: dict[str, list[switches.Wire]] = {}
+        for wire in switches.wires_of(self._topology):
+            wires.setdefault(wire.container, []).append(wire)
+
         async def one(container: ContainerSpec) -> None:
             image = self._images[container.name]
             name = "" if image is None else brought[container.host, image.path]
-            await self._call(run, self._directory.root(container.host), run_request(container, name, self._base))
+            own = wires.get(container.name, [])
+            wished = switches.without_wires(container) if own else container
+            await self._call(run, self._directory.root(container.host), run_request(wished, name, self._base))
+            for wire in own:
+                await self._call(switches.plug, self._directory, self._client, wire)
 
         async with asyncio.TaskGroup() as group:
             for container in self._topology.containers:
@@ -154,6 +170,21 @@ class _Building:
         attachments = sum(len(container.attachments) for container in self._topology.containers)
         containers = count(len(self._topology.containers), "container")
         self._say(f"{containers} with {count(attachments, 'attachment')}")
+
+    async def _await_switches(self) -> None:
+        """Until each is connected and has all of its ports."""
+        for host in self._topology.hosts:
+            wires = sum(wire.host == host.name for wire in switches.wires_of(self._topology))
+            what = ""
+            try:
+                async with asyncio.timeout(SETTLE_S):
+                    while not host.datapath.has_agent:
+                        what = await self._call(switches.awaited, self._client, host.name, wires)
+                        if not what:
+                            break
+                        await asyncio.sleep(AGAIN_S)  # what a switch has come to is no event
+            except TimeoutError:
+                raise unavailable(f"{what}, after {SETTLE_S:g} s", "the lab was taken down again") from None
 
     async def _settle(self) -> None:
         """Until every host has done all of it: the first packet must find its way.

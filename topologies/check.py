@@ -19,6 +19,7 @@ from topologies.post import open_posts
 from topologies.probe import Heard, Prober
 from topologies.record import Directory
 from topologies.schema import parse_topology
+from topologies.switches import endpoint_names
 from topologies.values import Expectation, Forgery, Topology
 
 
@@ -131,17 +132,20 @@ def read_stations(client: Client, directory: Directory, topology: Topology) -> l
     interfaces: dict[tuple[str, str], list[Interface]] = {}
     for item in client.items("/v1/endpoints"):
         network = networks[item["network"]]
-        found = interfaces.setdefault((item["host_name"], item["container"]), [])
-        found.append(_interface(item, network))
+        whose, ifname = endpoint_names(item)
+        found = interfaces.setdefault((item["host_name"], whose), [])
+        found.append(_interface(item, network, ifname))
     stations: list[Station] = []
     for container in topology.containers:
         info = known[container.host].get(container.name, {"name": container.name, "id": "", "state": "gone"})
+        # By its id where an agent has attached it, by its name where it hangs on a switch.
+        own = [i for name in (info["id"], container.name) for i in interfaces.get((container.host, name), [])]
         stations.append(
             Station(
                 name=container.name,
                 host=container.host,
                 netns=namespace_of(info),
-                interfaces=tuple(sorted(interfaces.get((container.host, info["id"]), []), key=lambda i: i.ifname)),
+                interfaces=tuple(sorted(own, key=lambda i: i.ifname)),
             )
         )
     return stations
@@ -159,7 +163,7 @@ def read_connections(client: Client) -> Connected:
     return lambda one, other: underlay_family(vteps[one], vteps[other]) is not None
 
 
-def _interface(endpoint: Mapping[str, Any], network: Mapping[str, Any]) -> Interface:
+def _interface(endpoint: Mapping[str, Any], network: Mapping[str, Any], ifname: str) -> Interface:
     addresses = [parse_interface(text)[0] for text in endpoint["addresses"]]
     gateways = []
     for subnet in network["subnets"]:
@@ -167,7 +171,7 @@ def _interface(endpoint: Mapping[str, Any], network: Mapping[str, Any]) -> Inter
         if any(family_of(a) == prefix.family and address_number(a) in prefix for a in addresses) and subnet["gateway"]:
             gateways.append(subnet["gateway"])
     return Interface(
-        ifname=endpoint["ifname"],
+        ifname=ifname,
         network=f"{network['tenant_name']}/{network['name']}",
         mac=endpoint["mac"],
         addresses=tuple(addresses),

@@ -21,6 +21,7 @@ from topologies.record import (
     runtime_of,
     vswitch_of,
 )
+from topologies.switches import endpoint_names
 from topologies.values import Datapath
 
 REST_TIMEOUT_S = 5.0
@@ -45,7 +46,10 @@ def lab_status(directory: Directory) -> dict[str, Any]:
         for name in dict.fromkeys([*planned, *found]):  # those that were made by hand, too
             info = found.get(name, {"state": "gone"})
             containers.append(
-                {**_container(host, name, info), "interfaces": interfaces.get((host, info.get("id", "")), [])}
+                {
+                    **_container(host, name, info),
+                    "interfaces": interfaces.get((host, info.get("id", "")), []) + interfaces.get((host, name), []),
+                }
             )
     return {
         "name": record.name,
@@ -112,10 +116,11 @@ def _interfaces(directory: Directory) -> tuple[dict[tuple[str, str], list[dict[s
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     try:
         for item in Client(directory.controller_url, timeout_s=REST_TIMEOUT_S).items("/v1/endpoints"):
-            found.setdefault((item["host_name"], item["container"]), []).append(
+            container, ifname = endpoint_names(item)
+            found.setdefault((item["host_name"], container), []).append(
                 {
                     "network": f"{item['tenant_name']}/{item['network_name']}",
-                    "ifname": item["ifname"],
+                    "ifname": ifname,
                     "mac": item["mac"],
                     "addresses": item["addresses"],
                 }

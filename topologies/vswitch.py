@@ -89,7 +89,7 @@ def _found(name: str) -> str | None:
 def _make_database(path: Path) -> Path:
     """An empty one, which hosts copy."""
     for arguments in (["create", str(path), SCHEMA], ["transact", str(path), ROOT_ROW]):
-        _run("ovsdb-tool", arguments, daemons_environment())
+        run_tool("ovsdb-tool", arguments, {})
     return path
 
 
@@ -112,20 +112,21 @@ def _start(directory: Directory, host: str, database: concurrent.futures.Future[
 
 def _daemon(name: str, arguments: Sequence[str], place: Path) -> Process:
     """Returns when it serves: only then does the process that was started end, and leave the daemon behind."""
-    _run(name, arguments, {**daemons_environment(), **environment(place)})
+    run_tool(name, arguments, environment(place))
     process = processes.identify(int((place / f"{name}.pid").read_text()))
     if process is None:
         raise unavailable(f"{name} ended as soon as it served", f"see the log beside {place.parent}")
     return process
 
 
-def _run(name: str, arguments: Sequence[str], variables: Mapping[str, str]) -> None:
+def run_tool(name: str, arguments: Sequence[str], variables: dict[str, str]) -> None:
+    """A program of Open vSwitch. `variables`: see `environment`. Raises: UNAVAILABLE, with what it said."""
     try:
         done = subprocess.run(
-            [_found(name) or name, *arguments], env=variables, cwd="/", stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, timeout=START_S, check=False, start_new_session=True,
+            [_found(name) or name, *arguments], env=daemons_environment() | variables, cwd="/", text=True,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=START_S, check=False, start_new_session=True,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise unavailable(f"{name} cannot be started: {error}", "is the machine very busy?") from None
     if done.returncode:
-        raise unavailable(f"{name} cannot be started: {done.stderr.strip() or done.stdout.strip()}")
+        raise unavailable(f"{name} {arguments[0]} fails: {done.stderr.strip() or done.stdout.strip()}")
