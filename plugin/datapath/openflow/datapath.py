@@ -91,7 +91,7 @@ class OpenflowDatapath:
         if self._switch.intact():
             self._switch.mend()
         try:
-            seen = read(self._switch, self._links, tenants)
+            seen = read(self._switch, self._links, self._memory, tenants)
         except NetlinkError as error:
             raise HawseError(Kind.INTERNAL, f"cannot read the kernel's network state: {error}") from error
         self._removal.schedule(self._links, seen.doomed)

@@ -14,12 +14,14 @@ from sdn.reconcile.datapath import Key, Object
 class Memory:
     """Filled by every read of everything, kept by every write.
 
-    `uplinks`: the VNIs whose tunnels are taken. `members`: how many networks reach a VTEP. `speakers`: by port.
+    `owners`: the tenant that a VNI had last: what is left of it is still read as that tenant's. `uplinks`: the VNIs
+    whose tunnels are taken. `members`: how many networks reach a VTEP. `speakers`: by port.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._changes = 0
+        self.owners: dict[int, str] = {}
         self.uplinks: set[int] = set()
         self.members: Counter[str] = Counter()
         self.speakers: dict[str, Speaker] = {}
@@ -40,14 +42,22 @@ class Memory:
                 speakers[key[1]] = object_
             elif isinstance(object_, Uplink):
                 uplinks.add(int(key[1]))
+        seen = {int(key[1]) for key in found if key[1].isdecimal()}
         with self._lock:
             if self._changes == mark:
                 self.uplinks, self.members, self.speakers = uplinks, members, speakers
+                self.owners = {vni: tenant for vni, tenant in self.owners.items() if vni in seen}
 
     def stations(self, vni: int) -> list[tuple[str, Speaker]]:
         """The ports of a network's stations here."""
         with self._lock:
             return [(port, speaker) for port, speaker in self.speakers.items() if speaker.vni == vni]
+
+    def note_owners(self, names: Mapping[int, tuple[str, str]]) -> Mapping[int, str]:
+        """What the database says of VNIs, (network, tenant); the tenants of all that are known."""
+        with self._lock:
+            self.owners = self.owners | {vni: tenant for vni, (_, tenant) in names.items()}
+            return self.owners
 
     def note_speaker(self, port: str, speaker: Speaker | None) -> None:
         """A port that speaks so from now on, or (None) not at all."""

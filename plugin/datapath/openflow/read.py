@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 
 from plugin.datapath.openflow.links import HostLinks
+from plugin.datapath.openflow.memory import Memory
 from plugin.datapath.openflow.objects import Name, Port, Uplink, owner_of
 from plugin.datapath.openflow.vswitch import TUNNEL_PORT, PortRow, Vswitch
 from plugin.datapath.veth.ports import PORT_PREFIX, alias_of, parse_port_alias
@@ -26,13 +27,14 @@ class Sight:
     doomed: list[int]
 
 
-def read(switch: Vswitch, links: HostLinks, tenants: Collection[str] | None) -> Sight:
+def read(switch: Vswitch, links: HostLinks, memory: Memory, tenants: Collection[str] | None) -> Sight:
     """Everything, or what belongs to some tenants. Raises: OSError, NetlinkError, HawseError.
 
     Flows come first: what is made while this reads begins with a link and ends with flows.
     """
     entries = switch.dump()
     names = switch.networks()
+    owners = memory.note_owners(names)
     rows = switch.ports()
     there, doomed = links.read()
     objects = recognise(
@@ -44,7 +46,6 @@ def read(switch: Vswitch, links: HostLinks, tenants: Collection[str] | None) -> 
     ports = {name for name in rows if name.startswith(PORT_PREFIX)} | there.keys()
     objects |= {("port", name): _port(there.get(name), rows.get(name)) for name in ports}
     if tenants is not None:
-        owners = {vni: tenant for vni, (_, tenant) in names.items()}
         objects = {key: object_ for key, object_ in objects.items() if _tenant(key, object_, owners) in tenants}
     return Sight(objects, doomed)
 

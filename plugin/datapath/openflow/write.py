@@ -139,7 +139,9 @@ class Write:
                 add[operation.key[1]] = NewPort(external_ids(owner))
         remove = [operation.key[1] for operation in self._gone.get("port", ())]
         names: dict[int, tuple[str, str] | None] = {int(op.key[1]): None for op in self._gone.get("name", ())}
-        names |= {int(op.key[1]): _name(_after(op)) for op in self._put.get("name", ())}
+        given = {int(op.key[1]): _name(_after(op)) for op in self._put.get("name", ())}
+        names |= given
+        self._place.memory.note_owners(given)
         if not (add or remove or names):
             return None
         try:
