@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.packet.namespaces import TestNamespace
@@ -22,12 +22,13 @@ _PAUSE_S = 0.002
 
 
 class VswitchProcess:
-    """Both daemons, running. `here`: the namespace that they are in, made where none is given.
+    """Both daemons, running. `here`: the namespace that they are in, made where none is given. `options`: of vswitchd.
 
     What its methods stop is started again by others; `close` ends and removes everything.
     """
 
-    def __init__(self, here: TestNamespace | None = None) -> None:
+    def __init__(self, here: TestNamespace | None = None, options: Sequence[str] = ()) -> None:
+        self._options = options
         self._undo = contextlib.ExitStack()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         with self._undo:
@@ -93,7 +94,7 @@ class VswitchProcess:
 
     def start_vswitchd(self) -> None:
         """Start ovs-vswitchd; returns when it has done what the database says."""
-        self._start("ovs-vswitchd", f"unix:{self.socket}", "--disable-system")
+        self._start("ovs-vswitchd", f"unix:{self.socket}", "--disable-system", *self._options)
         self._until(lambda: _answers(self.control), "ovs-vswitchd")
         self.vsctl("set", "Open_vSwitch", ".", "external_ids:hawse-test=ready")  # waits for it
 
@@ -168,7 +169,7 @@ def wait_until(ready: Callable[[], bool], what: str, timeout_s: float = _WAIT_S)
 
 
 @contextlib.contextmanager
-def vswitch_process(here: TestNamespace | None = None) -> Iterator[VswitchProcess]:
+def vswitch_process(here: TestNamespace | None = None, options: Sequence[str] = ()) -> Iterator[VswitchProcess]:
     """One, ended and removed whatever happens."""
-    with contextlib.closing(VswitchProcess(here)) as process:
+    with contextlib.closing(VswitchProcess(here, options)) as process:
         yield process
