@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from sdn.controller.references import DEFAULT_TENANT, missing
 from sdn.controller.state import State
@@ -57,9 +57,7 @@ def find_container(state: State, reference: str, within: TenantId | None) -> tup
         raise missing("endpoint or container", reference, {name for each in known for name in _names(state, each)})
     places = {(each.host, each.container) for each in candidates}
     if len(places) > 1:
-        spelled = sorted(f"{state.hosts[place].name}:{name}" for place, name in places if place in state.hosts)
-        if len(spelled) < 2 or len(set(spelled)) < len(spelled):
-            spelled = sorted({_names(state, each)[0] for each in candidates})
+        spelled = sorted(f"{state.hosts[place].name}:{name}" for place, name in places)
         raise conflict(
             f"{reference} may be {len(places)} containers",
             f"say which: {', '.join(spelled[:5])}",
@@ -98,8 +96,3 @@ def parse_protocol(text: str) -> str:
     if text and (kind not in ("tcp", "udp", "icmp") or not whole or (kind == "icmp" and slash)):
         raise invalid(f"{text!r} is not a protocol", "write tcp/80, udp/53 or icmp", protocol=text)
     return f"{kind}/{int(port)}" if slash else kind
-
-
-def endpoints_of_network(state: State, endpoint: Endpoint) -> Iterator[Endpoint]:
-    """Everybody in an endpoint's network."""
-    return state.endpoints_of(endpoint.network)

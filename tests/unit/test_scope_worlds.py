@@ -107,6 +107,8 @@ def requests(world: World, foreign_names: dict[str, None]) -> list[tuple[Any, ..
         reads += [f"/v1/networks?tenant={reference}"]
         if reference in foreign_names or reference in NEVER:  # of an own host the answer would be waited for
             reads += [f"/v1/drops?host={reference}"]
+            reads += [f"/v1/why?source={reference}&destination=10.1.0.2"]
+            reads += [f"/v1/why?source={OWN}-c1&destination={reference}"]
         reads += [f"/v1/endpoints?{by}={reference}" for by in ("tenant", "network", "host")]
         reads += [f"/v1/allocations?{by}={reference}" for by in ("tenant", "network")]
         if reference not in foreign_names:  # a cursor is compared as text: where another's id sorts is chance

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sdn.model.explanation import Decision, FlowFilter, FlowOwner, FlowRow, Outcome, Stage, arrives, flow_table
 from sdn.model.ids import HostId
-from sdn.model.resources import Endpoint, Member, Network
+from sdn.model.resources import Endpoint, Member, Network, Tenant
 from sdn.reconcile.datapath import Key
 from sdn.reconcile.fake import FakeDatapath, FakeSite
 from sdn.reconcile.fake_forwarding import reaches
@@ -27,18 +27,23 @@ NETWORKS: dict[str, Network] = {network.id: network for network in (WEB, DUAL, R
 Fabric = Mapping[HostId, FakeDatapath]
 
 
-async def fabric(endpoints: tuple[Endpoint, ...], members: dict[HostId, Member]) -> Fabric:
+async def fabric(
+    endpoints: tuple[Endpoint, ...],
+    members: dict[HostId, Member],
+    networks: Mapping[str, Network] = NETWORKS,
+    tenants: tuple[Tenant, ...] = (BLUE, RED),
+) -> Fabric:
     """A fake host for each member, all of one state."""
     hosts: dict[HostId, FakeDatapath] = {}
     for id_, each in members.items():
-        mine = [network for network in NETWORKS if any(e.host == id_ and e.network == network for e in endpoints)]
+        mine = [network for network in networks if any(e.host == id_ and e.network == network for e in endpoints)]
         state = State(
             "random",
             Here(id_, each.vtep4, each.vtep6),
-            (BLUE, RED),
-            tuple(NETWORKS[network] for network in mine),
+            tenants,
+            tuple(networks[network] for network in mine),
             tuple(
-                (NETWORKS[network].id, other)
+                (networks[network].id, other)
                 for network in mine
                 for other in members.values()
                 if any((e.host, e.network) == (other.host, network) for e in endpoints)
