@@ -148,22 +148,9 @@ class Database:
         return next(((uuid, row) for uuid, row in self.rows[table].items() if row.get("name") == name), None)
 
     def begin(self, operations: Sequence[Operation]) -> asyncio.Future[Any]:
-        """Send a transaction at once; `results_of` makes sense of what the future gives."""
+        """Send a transaction (all of it or nothing) at once; `results_of` makes sense of what the future gives."""
         assert self._client is not None
         return self._client.call("transact", [DATABASE, *operations])
-
-    async def transact(self, operations: Sequence[Operation], attempt: str, timeout_s: float = 2.0) -> list[Any]:
-        """All of it or nothing; the result of each. `attempt`: what is being tried, for the sentence.
-
-        Raises: UNAVAILABLE, and what `results_of` raises.
-        """
-        try:
-            async with asyncio.timeout(timeout_s):
-                return results_of(await self.begin(operations), attempt)
-        except RefusedError as error:
-            raise HawseError(Kind.INTERNAL, f"{attempt}: {_words(error.value)}") from None
-        except TimeoutError:
-            raise unavailable(f"{attempt}: Open vSwitch's database does not answer within {timeout_s:g} s") from None
 
     def close(self) -> None:
         """Hang up. Twice is fine."""

@@ -110,7 +110,8 @@ def monitor_request(
     number: int, events: FlowEvent = FlowEvent.ADDED | FlowEvent.DELETED | FlowEvent.MODIFIED, table: int = ALL_TABLES
 ) -> MultipartRequest:
     """Have the switch tell of changes to its flows from now on. They come as updates: multipart replies of xid 0."""
-    body = struct.pack(">II", ONF, _FLOW_MONITOR) + struct.pack(">IHHIB3x", number, events, 0, ANY, table)
+    body = struct.pack(">II", ONF, _FLOW_MONITOR) + struct.pack(">IHHIB3x", number, events, 4, ANY, table)
+    body += struct.pack(">HH4x", 1, 4)  # the match of everything
     return MultipartRequest(Part.EXPERIMENTER, body)
 
 

@@ -171,7 +171,7 @@ def _bridge_columns(wanted: WantedBridge, row: Row) -> dict[str, Any]:
 
 
 def operations(rows: Rows, owner: str, wanted: list[WantedBridge]) -> list[Operation]:
-    """What makes it so; empty: it is. Raises: CONFLICT where a name is taken, NOT_FOUND… never."""
+    """What makes it so; empty: it is. Raises: CONFLICT where a name is taken."""
     root = next(iter(rows["Open_vSwitch"]))
     found: list[Operation] = []
     for bridge in wanted:
@@ -219,12 +219,16 @@ def _mended_bridge(rows: Rows, bridge: WantedBridge, there: tuple[str, Row]) -> 
     new: list[str] = []
     for name, wanted in bridge.ports.items():
         port, interface = interfaces.get(name, ("", None))
-        if interface is not None and _port_fault(bridge, name, interface):
-            # Made anew: an interface that has failed is not tried again by itself, nor is its number changed.
+        if interface is not None and not _port_fault(bridge, name, interface):
+            continue
+        if interface is not None and not wanted.is_met(interface) and not elements(interface["error"]):
+            changed = {key: value for key, value in wanted.row(name).items() if key != "name"}
+            found.append(update("Interface", elements(rows["Port"][port]["interfaces"])[0], changed))
+            continue
+        if interface is not None:  # made anew: what has failed is not tried again by itself, nor renumbered
             found.append(mutate("Bridge", uuid, ("ports", "delete", reference(port))))
-        if interface is None or _port_fault(bridge, name, interface):
-            found += _new_port(name, wanted)
-            new.append(name)
+        found += _new_port(name, wanted)
+        new.append(name)
     if new:
         found.append(mutate("Bridge", uuid, ("ports", "insert", encode_set(named(f"{name}_port") for name in new))))
     return found

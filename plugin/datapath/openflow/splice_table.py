@@ -28,7 +28,7 @@ from plugin.kernel.nftables import (
     delete_table,
     versioned,
 )
-from plugin.kernel.route import NextHop
+from plugin.kernel.route import NextHop, address_text
 from sdn.model.address import address_bytes
 from sdn.model.errors import HawseError, Kind
 
@@ -77,14 +77,26 @@ _DOWN: Final = """
 """
 
 
-def text_of(links: Collection[str], counted: tuple[int, int]) -> str:
-    """The commands that load the table, empty, in the place of any older one. `links`: those that packets arrive on."""
+def text_of(links: Collection[str], counted: tuple[int, int], elements: Elements) -> str:
+    """The commands that load the table in the place of any older one. `links`: those that packets arrive on."""
     down = _DOWN.replace("LINKS", ", ".join(f'"{name}"' for name in sorted(links))) if links else ""
     return (
         f"table netdev {TABLE}\ndelete table netdev {TABLE}\ntable netdev {TABLE} {{\n"
         f"  counter {MALFORMED} {{ packets {counted[0]} bytes {counted[1]} }}\n"
         f"  chain {version_of(links)} {{\n  }}{_BODY}{down}}}\n"
+    ) + "".join(
+        f"add element netdev {TABLE} {name} {{ {_shown(name, key, data)} }}\n"
+        for name, held in elements.items()
+        for key, data in held.items()
     )
+
+
+def _shown(name: str, key: bytes, data: bytes) -> str:
+    """An element in the words of `nft`; the index of a link is in the machine's byte order."""
+    first = str(int.from_bytes(key, "big")) if name == "vni" else address_text(key)
+    if not data:
+        return first
+    return f"{first} : {address_text(data) if name.startswith('next') else int.from_bytes(data, sys.byteorder)}"
 
 
 def version_of(links: Collection[str]) -> str:
@@ -118,10 +130,10 @@ class SpliceTable:
         """Whether it is there, in this version, for these links."""
         return self._rules.has_chain(Family.NETDEV, TABLE, version_of(links))
 
-    def load(self, links: Collection[str]) -> None:
-        """Load it, empty. Raises: UNAVAILABLE, DENIED."""
+    def load(self, links: Collection[str], elements: Elements) -> None:
+        """Load it, with what its sets hold. Raises: UNAVAILABLE, DENIED."""
         self._held = None
-        self._rules.load(text_of(links, self.malformed()))
+        self._rules.load(text_of(links, self.malformed(), elements))
 
     def read(self) -> Elements:
         """What the sets hold; nothing where there is no table."""
