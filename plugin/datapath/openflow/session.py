@@ -290,7 +290,7 @@ class Session:
 
 _UPDATES_AT: Final = 8
 """Behind the experimenter's header."""
-_UPDATE: Final = struct.Struct("!HH14xQ")
+_UPDATE: Final = struct.Struct("!HH12xQ")
 _ABBREVIATED: Final = 3
 
 
