@@ -16,6 +16,9 @@ from sdn.openflow.fields import BY_HEADER, BY_HEADER_MASKED, BY_MOVE_HEADER
 from sdn.openflow.flow import Action, CheckLarger, Flow, Move, Output, Resubmit, SetField, Term, Track
 
 _SMALLEST: Final = 56
+_CT: Final = 35
+_SAFE_OF_NICIRA: Final = {1, 6, 7, 14, 33, 34, _CT, 36, 43}
+"""Its actions that os-ken reads without a loop of its own: resubmit, move, load, conjunction, ct, nat, ct_clear."""
 _Octets = bytes
 _head = struct.Struct("!HBx8xH10xQQQ2xH").unpack_from
 _flow_mod = struct.Struct("!2xH4xQ8xB5xH").unpack_from
@@ -102,28 +105,20 @@ def _terms(match: bytes) -> tuple[Term, ...]:
 def _instructions(instructions: bytes) -> tuple[tuple[Action, ...], int | None]:
     """Nothing, actions, a table, or both in this order: what Open vSwitch tells of a flow that has nothing else."""
     actions: tuple[Action, ...] = ()
-    goto, at = None, 0
-    while at < len(instructions):
-        kind, length = _pair(instructions, at)
-        if kind == 4 and at == 0 and length >= 8:
-            actions = _actions(instructions[8:length])
-        elif kind == 1 and length == 8:
-            goto = instructions[at + 4]
+    goto = None
+    for number, each in enumerate(_pieces(instructions)):
+        kind = _short(each)[0]
+        if kind == 4 and number == 0:
+            actions = _actions(each[8:])
+        elif kind == 1 and len(each) == 8 and goto is None:
+            goto = each[4]
         else:
-            raise ValueError(f"an instruction of type {kind} with {length} bytes")
-        at += length
+            raise ValueError(f"an instruction of type {kind}")
     return actions, goto
 
 
 def _actions(body: bytes) -> tuple[Action, ...]:
-    actions, at = [], 0
-    while at < len(body):
-        length = _short(body, at + 2)[0]
-        if length < 8:
-            raise ValueError(f"an action of {length} bytes")
-        actions.append(_action(body[at : at + length]))
-        at += length
-    return tuple(actions)
+    return tuple(_action(each) for each in _pieces(body))
 
 
 def _action(action: bytes) -> Action:
@@ -150,19 +145,52 @@ def _action(action: bytes) -> Action:
 
 def _told_by_others(entry: Entry) -> str:
     """What os-ken makes of it; the bytes where it is not installed or does not know it either."""
+    if not _adds_up(entry):
+        return _hexadecimal(entry)
     try:
         from os_ken.ofproto import ofproto_v1_3_parser as parser  # 150 ms and 30 MB, which hardly anybody needs
     except ImportError:
         return f"{_hexadecimal(entry)} ('pip install hawse[openflow]' has it in words)"
     try:
         match = parser.OFPMatch.parser(entry.match, 0)
-        instructions, at = [], 0
-        while at < len(entry.instructions):
-            instructions.append(parser.OFPInstruction.parser(entry.instructions, at))
-            at += max(instructions[-1].len, 8)
+        instructions = [parser.OFPInstruction.parser(each, 0) for each in _pieces(entry.instructions)]
     except Exception:  # noqa: BLE001 - it raises whatever comes up inside where it does not know a thing
         return _hexadecimal(entry)
     return f"{match} {instructions}"
+
+
+def _adds_up(entry: Entry) -> bool:
+    """Whether os-ken comes to an end with it: given a length of zero, it reads the same thing for ever."""
+    try:
+        at, length = 4, _pair(entry.match)[1]
+        while at < length:
+            at += 4 + entry.match[at + 3]
+        return at == length and all(
+            _actions_add_up(each[8:]) if _short(each)[0] in (3, 4) else True for each in _pieces(entry.instructions)
+        )
+    except (ValueError, IndexError, struct.error):
+        return False
+
+
+def _actions_add_up(body: bytes) -> bool:
+    for action in _pieces(body):
+        if _short(action)[0] == 0xFFFF:
+            known = action[4:8] == b"\x00\x00\x23\x20" and _short(action, 8)[0] in _SAFE_OF_NICIRA
+            if not known or (_short(action, 8)[0] == _CT and not _actions_add_up(action[24:])):
+                return False
+    return True
+
+
+def _pieces(body: bytes) -> list[bytes]:
+    """Instructions or actions, one by one: each begins with its type and its length, a multiple of 8."""
+    pieces, at = [], 0
+    while at < len(body):
+        length = _pair(body, at)[1]
+        if length < 8 or length % 8 or at + length > len(body):
+            raise ValueError(f"{length} bytes where {len(body) - at} are left")
+        pieces.append(body[at : at + length])
+        at += length
+    return pieces
 
 
 def _hexadecimal(entry: Entry) -> str:

@@ -119,8 +119,8 @@ BY_HEADER_MASKED: Final = {field.header_masked: field for field in Field}
 _OLDER: Final = {
     0x0000: "- ETH_DST ETH_SRC ETH_TYPE - - IP_PROTO IPV4_SRC IPV4_DST TCP_SRC TCP_DST UDP_SRC UDP_DST"
     " ICMPV4_TYPE ICMPV4_CODE ARP_OP ARP_SPA ARP_TPA",
-    _NXM_1: "- - - - - - - - - - - - - - - - TUN_ID ARP_SHA ARP_THA IPV6_SRC IPV6_DST ICMPV6_TYPE ICMPV6_CODE ND_TARGET ND_SLL"
-    " ND_TLL - IPV6_LABEL IP_ECN",
+    _NXM_1: "- - - - - - - - - - - - - - - - TUN_ID ARP_SHA ARP_THA IPV6_SRC IPV6_DST ICMPV6_TYPE ICMPV6_CODE ND_TARGET"
+    " ND_SLL ND_TLL - IPV6_LABEL IP_ECN",
 }
 
 MOVE_HEADER: Final = {field: field.header for field in Field} | {

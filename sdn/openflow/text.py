@@ -51,8 +51,8 @@ def _number(known: dict[Field, Term], field: Field) -> int:
 
 def term_text(term: Term) -> str:
     """`field=value` or `field=value/mask`."""
-    if term.field is Field.IP_FRAG:
-        return f"ip_frag={_FRAGMENTS[term.value[0], (term.mask or term.field.all_bits)[0]]}"
+    if term.field is Field.IP_FRAG and (which := _FRAGMENTS.get((term.value[0], (term.mask or b"\3")[0]))):
+        return f"ip_frag={which}"
     text = f"{term.field.text}={value_text(term.field, term.value)}"
     return text if term.mask is None else f"{text}/{_mask_text(term.field, term.mask)}"
 
