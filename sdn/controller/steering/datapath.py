@@ -23,7 +23,7 @@ from sdn.openflow.connection import Connection
 from sdn.openflow.decode import Entry, decode_entries
 from sdn.openflow.encode import encode_delete_all
 from sdn.openflow.objects import rank
-from sdn.reconcile.datapath import DropCount, Key, LocalPort, Object, Operation, Sandbox
+from sdn.reconcile.datapath import DropCount, Key, LocalPort, Object, Operation, Sandbox, Verb
 from sdn.reconcile.unit import Context, Unit
 
 REFUSAL_KEPT_S = 30.0
@@ -135,13 +135,24 @@ class SwitchDatapath:
                 messages = self._naming.messages(operation)
             except HawseError as error:
                 errors[operation.key] = error
-            else:
-                if messages:
-                    self._queue.append((operation, messages))
+                messages = self._withdrawal(operation)
+            if messages:
+                self._queue.append((operation, messages))
         if self._queue:
             self._idle.clear()
             self._waiting.set()
         return errors
+
+    def _withdrawal(self, operation: Operation) -> list[bytes]:
+        """What is left of something whose port has gone: its number may be another's soon."""
+        if operation.before is None or operation.after is None:
+            return []
+        self._drifted(None)  # the loop believes that it is there still
+        gone = Operation(Verb.DELETE, operation.key, operation.before, None)
+        try:
+            return self._naming.messages(gone)
+        except HawseError:  # its old name means nothing now: the read finds it by its number
+            return []
 
     async def pump(self) -> None:
         """Send what is queued, a bundle at a time, for ever. Raises: UNAVAILABLE where the switch does not answer."""

@@ -83,6 +83,7 @@ class Pilot:
         self._early: list[PortStatus] | None = []
         """What comes before the list of all ports has; then None."""
         self._bound: dict[EndpointId, str] = {}
+        self._clash = False
         networks = self._world.context().networks
         self._datapath = SwitchDatapath(connection, host.name, switch.tunnel_port, self._ports, networks)
         self._reconciler = Reconciler(
@@ -166,7 +167,8 @@ class Pilot:
         early, self._early = self._early, None
         for status in early or ():
             self._ports.apply(status)
-        self._datapath.renamed(())
+        self._bound = {one.id: one.ifname for one in self._core.state.endpoints_of(host=self._host.id)}
+        self._datapath.renamed(self._bound.values())
         await self._reconciler.start()
         text = f"{description.hardware} {description.software}"
         return "".join(c for c in text if c.isprintable()).strip()[:WORD_CHARACTERS_MAX]
@@ -232,16 +234,22 @@ class Pilot:
         self._reconciler.reconcile(units, self._world)
 
     def _note_bound(self, units: Iterable[UnitKey]) -> None:
-        before = len(self._bound), set(self._bound)
+        changed = False
+        if not self._reached:  # what was bound as the flows were read may not be any more
+            self._bound = {one.id: one.ifname for one in self._world.local_endpoints()}
+            changed = True
         for kind, id_ in units:
-            if kind == "endpoint":
-                endpoint = self._world.endpoint(EndpointId(id_))
-                if endpoint is not None and endpoint.host == self._host.id:
-                    self._bound[endpoint.id] = endpoint.ifname
-                else:
-                    self._bound.pop(EndpointId(id_), None)
-        if (len(self._bound), set(self._bound)) != before:
+            endpoint = self._world.endpoint(EndpointId(id_)) if kind == "endpoint" else None
+            if endpoint is not None and endpoint.host == self._host.id:
+                changed |= self._bound.get(endpoint.id) != endpoint.ifname
+                self._bound[endpoint.id] = endpoint.ifname
+            elif kind == "endpoint":
+                changed |= self._bound.pop(EndpointId(id_), None) is not None
+        if changed:
+            clashed, self._clash = self._clash, self._ports.clash(self._bound.values())
             self._datapath.renamed(self._bound.values())
+            if clashed or self._clash:  # who has the port may be another one now
+                self._reconciler.drifted(None)
 
     async def _answer(self, stream: HostStream, message: Query | Credentials) -> None:
         try:

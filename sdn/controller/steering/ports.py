@@ -62,6 +62,11 @@ class PortTable:
                 names[number] = reference
         return names
 
+    def clash(self, bound: Iterable[str]) -> bool:
+        """Whether two of these references mean one port."""
+        numbers = [number for reference in bound if (number := self.number_of(reference)) is not None]
+        return len(set(numbers)) < len(numbers)
+
     def require(self, reference: str, names: Mapping[int, str], tunnel: str) -> int:
         """The number of a bound port; `names` as they are. Raises: NOT_FOUND; CONFLICT: another name of it is bound."""
         number = self.number_of(reference)
