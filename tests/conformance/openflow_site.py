@@ -20,9 +20,7 @@ class OpenflowSite(HostSite):
         except BaseException:
             self.process.close()
             raise
-        if process is None:
-            self._undo.callback(self.process.close)
-            self._own = True
+        self._own = process is None
 
     def datapath(self) -> OpenflowDatapath:
         """A new datapath object on this switch."""
@@ -32,11 +30,23 @@ class OpenflowSite(HostSite):
         """See HostSite."""
         return Path("/run/netns") / self.here.name
 
+    def close(self) -> None:
+        """See HostSite."""
+        try:
+            super().close()
+        finally:
+            if self._own:
+                self.process.close()
+
     def expect_nothing_left(self) -> None:
         """No bridge, no device, no rule."""
         assert self.process.vsctl("list-br").split() == []
-        assert "hw" not in self.run("ip", "-o", "link", "show")
+        assert [name for name in self.links() if name.startswith("hw")] == []
         assert "hawse" not in self.run("nft", "list", "ruleset")
+
+    def links(self) -> list[str]:
+        """The names of the host's devices."""
+        return [line.split()[1].partition("@")[0].rstrip(":") for line in self.run("ip", "-o", "link").splitlines()]
 
     def run(self, *command: str) -> str:
         """The output of a command, run in the host's namespace."""
