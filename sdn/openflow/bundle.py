@@ -34,8 +34,8 @@ _ATOMIC_ORDERED: Final = 3
 _CHUNK_MESSAGES: Final = 512
 _ADD_HEAD: Final = struct.Struct(">HHI16s4sI")
 _ADD_BYTES: Final = 24
-_CONTROL: Final = Layout("EXPERIMENTER (bundle control)", "bundle_id:I type:H flags:H", 16)
-_ADDED: Final = Layout("EXPERIMENTER (bundle add)", "bundle_id:I :2x flags:H", 16)
+_CONTROL: Final = Layout("bundle_id:I type:H flags:H", 16, " (bundle control)")
+_ADDED: Final = Layout("bundle_id:I :2x flags:H", 16, " (bundle add)")
 
 
 class Verb(enum.IntEnum):

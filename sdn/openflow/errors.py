@@ -74,8 +74,8 @@ _EXHAUSTED: Final = frozenset(
     | {"BUNDLE_FAILED OUT_OF_BUNDLES", "BUNDLE_FAILED MSG_TOO_MANY"}
 )
 
-_LAYOUT: Final = Layout("ERROR", "type:H code:H")
-_EXPERIMENTER_LAYOUT: Final = Layout("ERROR", "type:H exp_type:H experimenter:I")
+_LAYOUT: Final = Layout("type:H code:H")
+_EXPERIMENTER_LAYOUT: Final = Layout("type:H exp_type:H experimenter:I")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -162,5 +162,5 @@ class Refusal:
 
     def as_error(self, what: str) -> RefusedError:
         """For a user. `what` was to be written, e.g. `the flows of endpoint e1 on hwint`."""
-        facts = {} if self.message is None else {"message": self.message}
+        facts = {} if self.message is None else {"place": self.message}
         return RefusedError(self.error, f"the switch refuses {what}: {self.text}", **facts)

@@ -117,13 +117,14 @@ def version_name(number: int) -> str:
 class Layout:
     """Fields one after the other, by name, so that what is cut off has a name.
 
-    `fields`: `name:code …` with struct's codes, big-endian; a name is left out for padding (`:4x`).
+    `fields`: `name:code …` with struct's codes, big-endian; a name is left out for padding (`:4x`). `offset`: where
+    they begin, in bytes from the message's beginning. `detail`: which of its type's messages it is.
     """
 
-    def __init__(self, message_type: str, fields: str, offset: int = HEADER_BYTES) -> None:
+    def __init__(self, fields: str, offset: int = HEADER_BYTES, detail: str = "") -> None:
         parts = [part.partition(":") for part in fields.split()]
         self._struct = struct.Struct(">" + "".join(code for _, _, code in parts))
-        self._type = message_type
+        self._detail = detail
         self._offset = offset
         self._ends: list[tuple[str, int]] = []
         end = 0
@@ -135,19 +136,22 @@ class Layout:
 
     def unpack(self, frame: bytes, *, exact: bool = False) -> tuple[Any, ...]:
         """The fields' values. `exact`: nothing may follow. Raises: ProtocolError."""
-        if len(frame) < self.end:
+        size = len(frame)
+        if size < self.end:
             start = 0
             for name, end in self._ends:
-                if self._offset + end > len(frame):
+                if self._offset + end > size:
                     raise ProtocolError(
-                        self._type, name, self._offset + start, f"is cut off: {len(frame)} bytes in all"
+                        self._name(frame), name, self._offset + start, f"is cut off: {size} bytes in all"
                     )
                 start = end
-        if exact and len(frame) > self.end:
-            raise ProtocolError(
-                self._type, "length", 2, f"is {len(frame)}, but there is nothing after {self.end} bytes"
-            )
+        if exact and size > self.end:
+            why = f"is {size}, but there is nothing after {self.end} bytes"
+            raise ProtocolError(self._name(frame), "length", 2, why)
         return self._struct.unpack_from(frame, self._offset)
+
+    def _name(self, frame: bytes) -> str:
+        return type_name(frame[1]) + self._detail
 
     def pack(self, *values: Any) -> bytes:
         """The fields' bytes."""

@@ -68,7 +68,7 @@ class Hello:
         versions: tuple[int, ...] | None = None
         at = HEADER_BYTES
         while at < len(frame):
-            kind, length = Layout("HELLO", "element.type:H element.length:H", at).unpack(frame)
+            kind, length = Layout("element.type:H element.length:H", at).unpack(frame)
             if length < 4 or at + length > len(frame):
                 raise ProtocolError("HELLO", "element.length", at + 2, f"is {length} of {len(frame) - at} bytes")
             if kind == _VERSION_BITMAP:
@@ -134,9 +134,7 @@ class Features:
     """FEATURES_REPLY: what a switch says of itself."""
 
     message_type: ClassVar = Type.FEATURES_REPLY
-    LAYOUT: ClassVar = Layout(
-        "FEATURES_REPLY", "datapath_id:Q buffers:I tables:B auxiliary:B :2x capabilities:I reserved:I"
-    )
+    LAYOUT: ClassVar = Layout("datapath_id:Q buffers:I tables:B auxiliary:B :2x capabilities:I reserved:I")
 
     datapath_id: int
     buffers: int = 0
@@ -159,7 +157,7 @@ class Configuration:
     """SET_CONFIG, GET_CONFIG_REPLY. `miss_send_bytes` above 0 has Open vSwitch send events on its management socket."""
 
     message_type: ClassVar = Type.SET_CONFIG
-    LAYOUT: ClassVar = Layout("GET_CONFIG_REPLY", "flags:H miss_send_len:H")
+    LAYOUT: ClassVar = Layout("flags:H miss_send_len:H")
 
     flags: int = 0
     miss_send_bytes: int = 0xFFFF
@@ -187,7 +185,7 @@ class PacketOut:
     """PACKET_OUT: a frame for the switch to do `actions` with, as if it had come in by `in_port`."""
 
     message_type: ClassVar = Type.PACKET_OUT
-    LAYOUT: ClassVar = Layout("PACKET_OUT", "buffer_id:I in_port:I actions_len:H :6x")
+    LAYOUT: ClassVar = Layout("buffer_id:I in_port:I actions_len:H :6x")
 
     frame: bytes
     actions: bytes
@@ -229,7 +227,7 @@ class _RoleMessage:
         return _ROLE.pack(self.role, self.generation)
 
 
-_ROLE: Final = Layout("ROLE_REPLY", "role:I :4x generation_id:Q")
+_ROLE: Final = Layout("role:I :4x generation_id:Q")
 
 
 def _role(frame: bytes) -> tuple[Role, int]:
@@ -268,7 +266,7 @@ class Experimenter:
     """EXPERIMENTER: an extension's message (of bundles: `bundle`)."""
 
     message_type: ClassVar = Type.EXPERIMENTER
-    LAYOUT: ClassVar = Layout("EXPERIMENTER", "experimenter:I exp_type:I")
+    LAYOUT: ClassVar = Layout("experimenter:I exp_type:I")
 
     experimenter: int
     kind: int
@@ -295,7 +293,7 @@ class SetAsync:
     """SET_ASYNC: which events come, as bits by reason: (as equal or master, as slave)."""
 
     message_type: ClassVar = Type.SET_ASYNC
-    LAYOUT: ClassVar = Layout("SET_ASYNC", "packet_in:2I port_status:2I flow_removed:2I")
+    LAYOUT: ClassVar = Layout("packet_in:2I port_status:2I flow_removed:2I")
 
     packet_in: tuple[int, int] = (0, 0)
     port_status: tuple[int, int] = (7, 7)

@@ -55,7 +55,7 @@ class _Multipart:
         return _LAYOUT.pack(self.part, self.flags) + self.data
 
 
-_LAYOUT: Final = Layout("MULTIPART_REPLY", "multipart.type:H flags:H :4x")
+_LAYOUT: Final = Layout("multipart.type:H flags:H :4x")
 
 
 class MultipartRequest(_Multipart):

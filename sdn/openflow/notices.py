@@ -18,7 +18,7 @@ _IN_PORT_OXM: Final = bytes.fromhex("80000004")
 
 def _match(message_type: str, frame: bytes, at: int) -> tuple[bytes, int]:
     """(the OXM fields of an ofp_match, where what follows it begins)."""
-    match_type, length = Layout(message_type, "match.type:H match.length:H", at).unpack(frame)
+    match_type, length = Layout("match.type:H match.length:H", at).unpack(frame)
     if match_type != 1:
         raise ProtocolError(message_type, "match.type", at, f"is {match_type}, not OXM's 1")
     end = at + length + -length % 8
@@ -38,7 +38,7 @@ class PacketIn:
     """PACKET_IN: a frame that the pipeline sends to the controller. `match`: OXM fields of it."""
 
     message_type: ClassVar = Type.PACKET_IN
-    LAYOUT: ClassVar = Layout("PACKET_IN", "buffer_id:I total_len:H reason:B table_id:B cookie:Q")
+    LAYOUT: ClassVar = Layout("buffer_id:I total_len:H reason:B table_id:B cookie:Q")
 
     frame: bytes
     reason: int
@@ -66,7 +66,7 @@ class PacketIn:
         match, at = _match("PACKET_IN", frame, cls.LAYOUT.end)
         if at + 2 > len(frame):
             raise ProtocolError("PACKET_IN", "data", at, f"is cut off: {len(frame)} bytes in all")
-        return cls(frame[at + 2 :], reason, table, cookie, match, buffer_id, total)
+        return cls(frame[at + 2 : at + 2 + total], reason, table, cookie, match, buffer_id, total)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,7 +75,6 @@ class FlowRemoved:
 
     message_type: ClassVar = Type.FLOW_REMOVED
     LAYOUT: ClassVar = Layout(
-        "FLOW_REMOVED",
         "cookie:Q priority:H reason:B table_id:B duration_sec:I duration_nsec:I idle_timeout:H hard_timeout:H "
         "packet_count:Q byte_count:Q",
     )
@@ -161,7 +160,7 @@ class PortStatus:
     """PORT_STATUS."""
 
     message_type: ClassVar = Type.PORT_STATUS
-    LAYOUT: ClassVar = Layout("PORT_STATUS", "reason:B :7x desc:64s")
+    LAYOUT: ClassVar = Layout("reason:B :7x desc:64s")
 
     change: PortChange
     port: Port
