@@ -213,6 +213,10 @@ class BundleRun:
         singly = self._round >= _ROUNDS
         self._round += 1
         for bundle in self._bundles:
+            if bundle.failure is not None and _knows_no_bundles(bundle.failure):
+                what = f"the switch does not know OpenFlow 1.3 bundles (EXT-230): {bundle.failure.text}"
+                self.error = RefusedError(bundle.failure, what)
+                return
             for index, refusal in bundle.refusals.items():
                 self.verdicts[index] = refusal
             left = [index for index in bundle.groups if index not in bundle.refusals]
@@ -220,13 +224,9 @@ class BundleRun:
                 continue
             if bundle.failure is None and not bundle.refusals:
                 self.error = unavailable("the switch answers the barrier after a bundle's commit, but not the commit")
-            elif bundle.failure is not None and _knows_no_bundles(bundle.failure):
-                self.error = RefusedError(
-                    bundle.failure, f"the switch does not know OpenFlow 1.3 bundles (EXT-230): {bundle.failure.text}"
-                )
             elif singly:
-                for index in left:
-                    self.verdicts[index] = Refusal(None, bundle.failure) if bundle.failure else None
+                assert bundle.failure is not None, "a group of its own that is not refused has nobody else to blame"
+                self.verdicts[left[0]] = Refusal(None, bundle.failure)
             else:
                 self._waiting = left
                 if not bundle.refusals:
