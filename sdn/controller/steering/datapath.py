@@ -12,7 +12,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from sdn.controller.steering.flows import Naming, lower, vni_of
+from sdn.controller.steering.flows import Naming, lower
 from sdn.controller.steering.ports import PortTable
 from sdn.model.errors import HawseError, Kind
 from sdn.model.explanation import Decision, FlowRow, Question
@@ -109,13 +109,9 @@ class SwitchDatapath:
             raise HawseError(Kind.UNAVAILABLE, f"switch {self._name} tells its flows wrongly: {error}") from None
 
     def read(self, tenants: Sequence[TenantId] | None = None) -> dict[Key, Object]:
-        """See Datapath: of what `look` has seen."""
+        """See Datapath: of what `look` has seen, whoever is asked for: whose a VNI was, only the world has known."""
         entries, self._entries = self._entries, []
-        found = self._naming.recognised(entries)
-        if tenants is None:
-            return found
-        owned = {network.vni for network in list(self._networks.values()) if network.tenant in tenants}
-        return {key: object_ for key, object_ in found.items() if vni_of(key, object_) in owned}
+        return self._naming.recognised(entries)
 
     # --- what is to be there ---
 

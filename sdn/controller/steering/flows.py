@@ -68,10 +68,3 @@ def lower(unit: Unit, context: Context) -> dict[Key, Object]:
 
 def _port_name(endpoint: Endpoint) -> str:
     return endpoint.ifname
-
-
-def vni_of(key: Key, value: Object) -> int | None:
-    """Of which network an object is; None: of none that is known."""
-    if isinstance(value, Speaker):
-        return value.vni
-    return int(key[1]) if key[0] != "stray" else None
