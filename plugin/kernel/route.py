@@ -6,6 +6,7 @@ Source: rtnetlink(7), include/uapi/linux/if_addr.h and rtnetlink.h.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import socket
 import struct
@@ -15,6 +16,7 @@ from plugin.kernel import link
 from plugin.kernel.netlink import (
     F_CREATE,
     F_EXCL,
+    NetlinkError,
     NetlinkSocket,
     Request,
     attribute,
@@ -29,6 +31,9 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS = 1 << 4, 1 << 8
 GROUP_IPV4_ROUTE, GROUP_IPV6_ROUTE = 1 << 6, 1 << 10
+
+COPIES = "hwphy"
+"""The link that has copies of the VTEPs' addresses, for Open vSwitch ends tunnels at its own alone: no uplink."""
 
 _ADDRESS = struct.Struct("=BBBBi")
 _ROUTE = struct.Struct("=BBBBBBBBI")
@@ -95,6 +100,20 @@ def dump_addresses(netlink: NetlinkSocket) -> Iterator[tuple[int, str]]:
         found = attributes(buffer, offset + 8, end)
         packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
         yield index, f"{socket.inet_ntop(family, packed)}/{length}"
+
+
+def holders(netlink: NetlinkSocket) -> dict[str, int]:
+    """The index of the link that has each address of the namespace: where there are copies, not that of `COPIES`.
+
+    Raises: NetlinkError.
+    """
+    try:
+        copies = link.get(netlink, name=COPIES).index
+    except NetlinkError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        copies = 0
+    return {text.rpartition("/")[0]: index for index, text in dump_addresses(netlink) if index != copies}
 
 
 def address_event_index(buffer: bytes, offset: int) -> int:

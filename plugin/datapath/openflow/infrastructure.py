@@ -24,13 +24,14 @@ from plugin.kernel.ovsdb import (
     reference,
     update,
 )
+from plugin.kernel.route import COPIES
 from sdn.model.errors import HawseError, conflict
 
 BRIDGE: Final = "hwint"
 TUNNEL: Final = "hwvxlan"
 TUNNEL_PORT: Final = 1
 """The number of hwvxlan in hwint."""
-PHYSICAL: Final = "hwphy"
+PHYSICAL: Final = COPIES
 UPLINK_PORT: Final = 1
 """The number of the splice in hwphy."""
 OWNER: Final = "hawse"

@@ -204,6 +204,12 @@ class Session:
             made.send(Configuration(FRAGMENTS_WITH_PORTS))
         return made
 
+    def leave(self) -> None:
+        """Hang up on the bridges, which are about to go."""
+        connections, self._connections, self._watching = self._connections, {}, False
+        for each in connections.values():
+            each.close()
+
     async def command(self, commands: Sequence[Command]) -> list[str | HawseError]:
         """What `ovs-appctl` would; what each prints, or why it is refused. Raises: UNAVAILABLE; the session is over."""
         if not commands:

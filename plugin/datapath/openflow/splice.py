@@ -48,8 +48,7 @@ def survey(netlink: NetlinkSocket, vteps: Collection[str], members: Iterable[str
     """Look it up. Raises: NetlinkError."""
     links: dict[int, link.Link | None] = {}
     problems: list[str] = []
-    ours = _index(netlink, PHYSICAL)
-    holders = {interface.partition("/")[0]: at for at, interface in route.dump_addresses(netlink) if at != ours}
+    holders = route.holders(netlink)
     for vtep in vteps:
         if vtep in holders:
             links[holders[vtep]] = None
@@ -74,13 +73,6 @@ def _link(netlink: NetlinkSocket, index: int) -> link.Link | None:
     with contextlib.suppress(NetlinkError):
         return link.get(netlink, index=index)
     return None
-
-
-def _index(netlink: NetlinkSocket, name: str) -> int:
-    """0: there is no such link."""
-    with contextlib.suppress(NetlinkError):
-        return link.get(netlink, name=name).index
-    return 0
 
 
 class Splice:
