@@ -16,17 +16,20 @@ from sdn.model.ids import EndpointId
 from sdn.reconcile.state import State
 from tests.conformance.bridge_site import BridgeSite
 from tests.conformance.fabric import Fabric, Outcome, expected
+from tests.conformance.openflow_site import OpenflowSite
 from tests.conformance.random_fabrics import Arriving, Sent, random_arrivals, random_frames, random_state
 
 pytestmark = pytest.mark.root
 
-SITES = {"bridge": BridgeSite}
+SITES = {"bridge": BridgeSite, "openflow": OpenflowSite}
+PAIRS = [("bridge", "bridge"), ("openflow", "openflow"), ("bridge", "openflow"), ("openflow", "bridge")]
+"""What host 1 is on, and host 2."""
 FRAMES, ARRIVALS = 60, 6
 """A topology's."""
 QUICK, SLOW = range(8), range(8, 100)
 
 
-@pytest.fixture(scope="module", params=[("bridge", "bridge")], ids="-".join)
+@pytest.fixture(scope="module", params=PAIRS, ids="-".join)
 def fabric(request: pytest.FixtureRequest) -> Iterator[Fabric]:
     """Hosts 1 and 2, on the same datapath or on two."""
     first, second = request.param

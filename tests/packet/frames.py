@@ -60,13 +60,17 @@ class Station:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Forgery:
-    """`frame` must die under `cause`; `twin` must reach the victim, or (`answered`) be answered to the sender."""
+    """`frame` must die under `cause`; `twin` must reach the victim, or (`answered`) be answered to the sender.
+
+    `futile`: it may arrive where only a flow looks at it, for without the fragment before it, it comes to nothing.
+    """
 
     name: str
     cause: str
     frame: bytes
     twin: bytes
     answered: bool = False
+    futile: bool = False
 
 
 def udp4(me: Station, to: Station, payload: bytes = b"hawse", *, sport: int = 4000, dport: int = 4001) -> bytes:
@@ -283,7 +287,8 @@ def _nd_in_disguise(me: Station, victim: Station) -> Iterator[Forgery]:
         padded = bytes(ethernet / network / first) + bytes([128, 0, 0, 0, 0, 0, 0, 0])  # looks like an echo request
         yield Forgery(f"a first fragment that hides its {name}", "protocol", bytes(ethernet / network / first), twin)
         yield Forgery(f"a first fragment with padding for its {name}", "protocol", padded, twin)
-        yield Forgery(f"a later fragment of hidden {name}", "protocol", bytes(ethernet / network / later), twin)
+        whole = bytes(ethernet / network / later)
+        yield Forgery(f"a later fragment of hidden {name}", "protocol", whole, twin, futile=True)
 
 
 def _routers_and_dhcp(me: Station, victim: Station) -> Iterator[Forgery]:

@@ -34,10 +34,11 @@ from tests.session_janitor import session_name
 from topologies import processes
 from topologies.cleanup import destroy, roots_of
 from topologies.daemons import Daemon
-from topologies.lab import bring_up
+from topologies.lab import agent_words, bring_up
 from topologies.record import CONTROLLER, UNDERLAY, Directory, Process, write_whole
 from topologies.schema import parse_topology
 from topologies.values import Datapath, Topology
+from topologies.vswitch import Vswitches
 
 T = TypeVar("T")
 
@@ -248,7 +249,17 @@ class Lab:
         credential = self.client.post(f"{resource('hosts', name)}/credential").body
         write_whole(root.agent_file, json.dumps(credential).encode())
         write_whole(root.client_file, json.dumps({"controller": self.directory.controller_url}).encode())
-        self.start(name, ["agent", "--datapath", "bridge"])
+        datapath = datapath_of(len(self.processes()))
+        self._start_vswitch(name, datapath)
+        self.start(name, agent_words(self.directory, name, datapath))
+
+    def _start_vswitch(self, host: str, datapath: Datapath) -> None:
+        record = self.directory.read()
+        assert record is not None
+        with Vswitches(self.directory, [host] if datapath.has_vswitch else []) as starting:
+            noted = {**record.processes, **starting.wait()}
+        datapaths = {**record.datapaths, host: datapath.value}
+        self.directory.write(msgspec.structs.replace(record, processes=noted, datapaths=datapaths))
 
     def close(self) -> None:
         """Take it away; asserts that nothing is left."""

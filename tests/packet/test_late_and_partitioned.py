@@ -11,6 +11,7 @@ import pytest
 from sdn.client.client import resource
 from sdn.model.errors import HawseError, Kind
 from tests.packet.lab import Lab, eventually, lab
+from tests.packet.sight import answered
 from tests.packet.talk import Pinger, pings
 
 pytestmark = pytest.mark.root
@@ -123,7 +124,7 @@ def test_a_host_that_is_cut_off_keeps_its_traffic_and_catches_up(stage: Lab, ver
     stage.settle()
     assert pings(stage, [("b1", address, 5) for address in comer[1]]) == [True, True]
     assert pings(stage, [("b1", address, 0.4) for address in leaver[1]]) == [False, False]
-    assert leaver[1][0] not in stage.run_tenant("h2", "blue", "ip", "neigh")
+    assert leaver[1][0] not in answered(stage, "h2", "blue")
     present = {endpoint["container"] for endpoint in stage.endpoints()}
     assert (resident[0] in present) is (verdict == "drop")
     again = attach(stage, "h2")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 
 from sdn.model.errors import HawseError, Kind
 from tests.packet.lab import Lab, eventually, lab
+from tests.packet.sight import answered, guarded, snapshot, wired
 from tests.packet.talk import Pinger, ping, pings
 from topologies.record import CONTROLLER
 
@@ -89,21 +89,6 @@ class Churn:
             assert not thread.is_alive()
 
 
-def wired(stage: Lab, host: str) -> dict[str, tuple[str, str, bool]]:
-    """What a host's kernel has: endpoint id -> container, bridge and whether it is up."""
-    found = {}
-    for line in json.loads(stage.run_tenant(host, "blue", "ip", "-j", "link")):
-        words = line.get("ifalias", "").removeprefix("hawse:").split(" ")
-        if line["ifname"].startswith("hwv") and len(words) == 4:
-            found[words[0]] = (words[2], line.get("master", ""), "UP" in line["flags"])
-    return found
-
-
-def recorded(stage: Lab, host: str) -> dict[str, dict[str, Any]]:
-    """What the controller has of a host: by endpoint id."""
-    return {endpoint["id"]: endpoint for endpoint in stage.endpoints(host=host)}
-
-
 def disagreements(stage: Lab) -> list[str]:
     """Where controller, kernels and addresses differ; empty when the world is whole."""
     problems: list[str] = []
@@ -114,17 +99,15 @@ def disagreements(stage: Lab) -> list[str]:
         problems.append(f"addresses: {held ^ wanted}")
     for host in HOSTS:
         of_host = {i for i, e in endpoints.items() if e["host_name"] == host}
-        kernel = wired(stage, host)
+        kernel = wired(stage, host, "blue")
         if of_host != set(kernel):
             problems.append(f"{host}: recorded or wired only: {of_host ^ set(kernel)}")
-        problems += [f"{host}: {i} is not in service" for i, (_, bridge, up) in kernel.items() if not (bridge and up)]
-        guard = stage.run_tenant(host, "blue", "nft", "list", "map", "bridge", "hawse", "network")
+        problems += [f"{host}: {i} is not in service" for i, (_, up) in kernel.items() if not up]
         known = {f"hwv{i[-12:]}" for i in of_host}
-        in_guard = {word.strip('"') for word in guard.split() if word.startswith('"hwv')}
+        in_guard = guarded(stage, host, "blue")
         if known != in_guard:
             problems.append(f"{host}: guarded or recorded only: {known ^ in_guard}")
-        neighbours = stage.run_tenant(host, "blue", "ip", "neigh")
-        there = {line.split()[0] for line in neighbours.splitlines() if "PERMANENT" in line and "fe80" not in line}
+        there = answered(stage, host, "blue")
         if there != {address for address, _ in wanted}:
             problems.append(f"{host}: neighbours: {there ^ {address for address, _ in wanted}}")
     return problems
@@ -195,24 +178,16 @@ def test_a_restart_in_the_midst_of_changes_loses_nothing(stage: Lab, daemon: str
 def test_an_agent_that_is_started_again_writes_nothing_that_is_there(stage: Lab) -> None:
     """Every link keeps its number, so none was made anew, and every entry is the one that was there."""
     stage.settle()
-    before = snapshot(stage)
+    before = snapshot(stage, "h1", "blue")
     arguments = stage.stop("h1", signal.SIGKILL)
     stage.start("h1", arguments)
     stage.settle()
-    assert snapshot(stage) == before
+    assert snapshot(stage, "h1", "blue") == before
     name = stage.make_container("late")
     stage.add("h1", name, NETWORK)
     assert ping(stage, "b1", stage.address(name, 4))
     stage.remove("h1", name, NETWORK)
-    eventually(lambda: snapshot(stage), lambda after: after == before, "the same kernel as before")
-
-
-def snapshot(stage: Lab) -> list[str]:
-    """Links with their numbers, forwarding entries, neighbours."""
-    found = []
-    for command in (("ip", "-o", "link"), ("bridge", "fdb"), ("ip", "neigh", "show", "nud", "permanent")):
-        found += sorted(stage.run_tenant("h1", "blue", *command).splitlines())
-    return found
+    eventually(lambda: snapshot(stage, "h1", "blue"), lambda after: after == before, "the same kernel as before")
 
 
 def test_a_namespace_that_dies_while_the_agent_is_away_is_released_after(stage: Lab) -> None:

@@ -12,7 +12,7 @@ from scapy.layers.vxlan import VXLAN
 
 from sdn.client.client import resource
 from tests.packet.frames import Forgery, Station, arp_request, forgeries, is_answer, udp4, udp6, vxlan
-from tests.packet.lab import Lab
+from tests.packet.lab import DATAPATH, Lab
 from tests.packet.talk import Capture
 from tests.packet.test_underlay_wire import send
 
@@ -58,7 +58,8 @@ def expect_twin(lab: Lab, forgery: Forgery, receiver: str) -> None:
 @pytest.mark.parametrize("receiver", ["a2", "b1"], ids=["same-host", "cross-host"])
 def test_a_lie_dies_under_its_name_and_its_twin_passes(pair: Lab, receiver: str, cause: str) -> None:
     me, victim = pair.station("a1"), pair.station(receiver)
-    lies = [forgery for forgery in forgeries(me, victim) if forgery.cause == cause]
+    seen = DATAPATH == "bridge"
+    lies = [forgery for forgery in forgeries(me, victim) if forgery.cause == cause and (seen or not forgery.futile)]
     assert lies
     frames = [lie.frame for lie in lies]
     control = udp4(me, victim, os.urandom(16))
