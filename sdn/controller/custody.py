@@ -114,10 +114,11 @@ class Custody:
     async def rotate(self, reference: str, actor: str) -> Host:
         """A new secret for a connected host; when this returns, the one before is void.
 
-        Raises: NOT_FOUND; UNAVAILABLE where it is not connected, or does not say in time that it keeps it: then both
-        are good; what its agent says where it cannot.
+        Raises: NOT_FOUND; INVALID for a switch without an agent; UNAVAILABLE where it is not connected, or does not say
+        in time that it keeps it: then both are good; what its agent says where it cannot.
         """
         host = self._ledger.state.resolve_host(reference)
+        plan_credentials.require_agent(self._ledger.state, host)
         self._stream_of(host)
         secret = plan_credentials.new_secret(self._random_bits)
         await self._ledger.write(

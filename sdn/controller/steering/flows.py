@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sdn.controller.steering.ports import PortTable
 from sdn.model.errors import not_found
@@ -20,12 +20,22 @@ NO_TUNNEL = 0xFEFF
 
 
 class Numbers(dict[str, int]):
-    """The ports' numbers by what they are called; a number in text is itself, though there is no such port any more."""
+    """The ports' numbers by what they are called, and by what else they may have been called when flows were written.
+
+    A number in text is itself, though there is no such port any more.
+    """
+
+    def __init__(self, numbers: Mapping[str, int], ports: PortTable) -> None:
+        super().__init__(numbers)
+        self._ports = ports
 
     def __missing__(self, name: str) -> int:
         if name.isascii() and name.isdecimal():
             return int(name)
-        raise KeyError(name)
+        number = self._ports.number_of(name)
+        if number is None:
+            raise KeyError(name)
+        return number
 
 
 class Naming:
@@ -38,7 +48,7 @@ class Naming:
         found = ports.number_of(tunnel)
         self.tunnel_number = NO_TUNNEL if found is None else found
         self.names = ports.names(bound) | {self.tunnel_number: TUNNEL}
-        self._numbers = Numbers({name: number for number, name in self.names.items()})
+        self._numbers = Numbers({name: number for number, name in self.names.items()}, ports)
 
     def messages(self, operation: Operation) -> list[bytes]:
         """What makes it so. Raises: HawseError where a port that it needs is not there, or is another's."""
