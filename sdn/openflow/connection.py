@@ -44,7 +44,7 @@ _FLUSH_S: Final = 1.0
 
 
 class Connection(asyncio.Protocol):
-    """One end of a connection. Made by `connect` and `listen`, after whose handshake it is the user's.
+    """One end of a connection: made by `connect`, or, where switches connect to, given to asyncio as their protocol.
 
     Every coroutine raises HawseError: UNAVAILABLE when the switch is gone or does not answer in `timeout_s` (by default
     what `Limits` says), RefusedError when it refuses.
