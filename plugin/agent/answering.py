@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from sdn.model.errors import invalid, unavailable
-from sdn.model.explanation import (
-    QUESTIONS_MAX,
-    DropsHere,
-    Explanation,
-    FlowFilter,
-    FlowTable,
-    flow_table,
-)
+from sdn.model.explanation import QUESTIONS_MAX, Explanation, FlowFilter, FlowTable, flow_table
 from sdn.model.stream import Query
 from sdn.reconcile.datapath import Datapath
 
@@ -22,14 +15,6 @@ def answer_about_packets(datapath: Datapath, query: Query) -> Explanation | Flow
     try:
         if query.what == "flows":
             return flow_table(datapath.flows(), query.flows or FlowFilter())
-        networks = {question.network for question in query.questions}
-        return Explanation(
-            decisions=tuple(tuple(datapath.explain(question)) for question in query.questions),
-            drops=tuple(
-                DropsHere(network=count.network, cause=count.cause, packets=count.packets)
-                for count in datapath.drops()
-                if count.network in networks and count.packets
-            ),
-        )
+        return datapath.explain(query.questions)
     except OSError as error:
         raise unavailable(f"the host's tables cannot be read: {error}", "see the agent's log") from None

@@ -11,7 +11,7 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from sdn.model.explanation import Decision, FlowRow, Question
+from sdn.model.explanation import Explanation, FlowRow, Question
 from sdn.model.ids import TenantId
 from sdn.model.resources import Endpoint
 from sdn.reconcile.unit import Context, Unit
@@ -120,8 +120,8 @@ class Datapath(Protocol):
     def drops(self) -> list[DropCount]:
         """Every counter of the guard. Works from any thread."""
 
-    def explain(self, question: Question) -> Sequence[Decision]:
-        """What becomes of a packet here, by what is really there; see `reconcile.explain`. Works from any thread."""
+    def explain(self, questions: Sequence[Question]) -> Explanation:
+        """What becomes of packets here, by what is really there; see `reconcile.explain`. Works from any thread."""
 
     def flows(self) -> Sequence[FlowRow]:
         """Every entry that decides about packets, in the datapath's words. Works from any thread."""

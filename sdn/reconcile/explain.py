@@ -7,13 +7,15 @@ the packet is decided and worded here. The walk ends where the packet does.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from sdn.model.explanation import (
     Arrival,
     Decision,
     Departure,
+    DropsHere,
+    Explanation,
     FlowRow,
     Outcome,
     Packet,
@@ -21,6 +23,7 @@ from sdn.model.explanation import (
     Stage,
     refused_cause,
 )
+from sdn.reconcile.datapath import DropCount
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,6 +71,22 @@ class Sight(Protocol):
 
     def delivers(self, packet: Packet) -> Look:
         """The target's port, or, where there is no target, the gateway."""
+
+
+def explain_all(
+    questions: Iterable[Question], sight_of: Callable[[Question], Sight], drops: Iterable[DropCount]
+) -> Explanation:
+    """The decisions on each question, and of the counts those of the networks that are asked about."""
+    asked = tuple(questions)
+    networks = {question.network for question in asked}
+    return Explanation(
+        decisions=tuple(tuple(explain(question, sight_of(question))) for question in asked),
+        drops=tuple(
+            DropsHere(network=count.network, cause=count.cause, packets=count.packets)
+            for count in drops
+            if count.network in networks and count.packets
+        ),
+    )
 
 
 def explain(question: Question, sight: Sight) -> list[Decision]:

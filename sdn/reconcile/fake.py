@@ -11,12 +11,12 @@ import errno
 from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
-from sdn.model.explanation import Decision, FlowRow, Question
+from sdn.model.explanation import Explanation, FlowRow, Question
 from sdn.model.ids import EndpointId, TenantId
 from sdn.model.resources import Endpoint
 from sdn.reconcile import fake_objects
 from sdn.reconcile.datapath import DropCount, Key, LocalPort, Operation, Sandbox, SandboxGoneError, Verb
-from sdn.reconcile.explain import explain
+from sdn.reconcile.explain import explain_all
 from sdn.reconcile.fake_explain import FakeSight, flow_rows
 from sdn.reconcile.fake_objects import FakeObject, Frame, Port, Vxlan
 from sdn.reconcile.fake_text import print_objects
@@ -202,9 +202,9 @@ class FakeDatapath:
         """See Datapath."""
         return list(self.kernel.drop_counts)
 
-    def explain(self, question: Question) -> list[Decision]:
+    def explain(self, questions: Sequence[Question]) -> Explanation:
         """See Datapath."""
-        return explain(question, FakeSight(self.kernel.objects.copy()))
+        return explain_all(questions, lambda _: FakeSight(self.kernel.objects.copy()), self.kernel.drop_counts)
 
     def flows(self) -> list[FlowRow]:
         """See Datapath."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Mapping, Sequence
 
-from sdn.model.explanation import Decision, FlowRow, Question
+from sdn.model.explanation import Explanation, FlowRow, Question
 from sdn.model.ids import TenantId
 from sdn.model.resources import Endpoint
 from sdn.reconcile.datapath import Datapath, DropCount, Key, LocalPort, Object, Operation, Sandbox
@@ -79,9 +79,9 @@ class Faulty:
         """See Datapath."""
         return self._inner.drops()
 
-    def explain(self, question: Question) -> Sequence[Decision]:
+    def explain(self, questions: Sequence[Question]) -> Explanation:
         """See Datapath."""
-        return self._inner.explain(question)
+        return self._inner.explain(questions)
 
     def flows(self) -> Sequence[FlowRow]:
         """See Datapath."""

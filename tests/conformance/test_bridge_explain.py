@@ -56,13 +56,15 @@ def leaves(datapath: BridgeDatapath, source: Endpoint, target: Endpoint, pair: i
     network = WEB if source.network == WEB.id else DUAL
     address, to = address_pairs(source, target)[pair]
     way = journey(source, network, MEMBER_OF, address=address, to=to, target=target)
-    return datapath.explain(way.questions[0][1])
+    return datapath.explain([way.questions[0][1]]).decisions[0]
 
 
 def comes(datapath: BridgeDatapath, source: Endpoint, target: Endpoint) -> Sequence[Decision]:
     """What this host does with a tunnel packet for one of its endpoints."""
     address, to = address_pairs(source, target)[0]
-    return datapath.explain(journey(source, WEB, MEMBER_OF, address=address, to=to, target=target).questions[1][1])
+    return datapath.explain(
+        [journey(source, WEB, MEMBER_OF, address=address, to=to, target=target).questions[1][1]]
+    ).decisions[0]
 
 
 def in_tenant(site: BridgeSite, *command: str) -> None:
@@ -93,9 +95,9 @@ def test_what_is_whole_passes(datapath: BridgeDatapath) -> None:
 
 def test_the_gateway_and_nobody(datapath: BridgeDatapath) -> None:
     gateway = journey(C1, WEB, MEMBER_OF, address="10.1.0.2", to="10.1.0.1", to_mac=bridge_mac(VNI), gateway=True)
-    assert arrives(datapath.explain(gateway.questions[0][1]))
+    assert arrives(datapath.explain([gateway.questions[0][1]]).decisions[0])
     nobody = journey(C1, WEB, MEMBER_OF, address="10.1.0.2", to="10.1.0.99")
-    (_, resolve) = datapath.explain(nobody.questions[0][1])
+    (_, resolve) = datapath.explain([nobody.questions[0][1]]).decisions[0]
     assert (resolve.stage, resolve.outcome, resolve.missing) == (Stage.RESOLVE, Outcome.DROP, True)
     assert resolve.says == "nobody in the network has 10.1.0.99"
 
@@ -179,10 +181,10 @@ def test_what_is_sent_by_another_name_is_refused_by_its_cause(datapath: BridgeDa
         ({"address": lie}, "ip4-spoof"),
         ({"endpoint": C3.id}, "unknown-port"),
     ):
-        (source,) = datapath.explain(msgspec.structs.replace(honest, **change))
+        (source,) = datapath.explain([msgspec.structs.replace(honest, **change)]).decisions[0]
         assert (source.outcome, source.cause) == (Outcome.DROP, cause)
         assert source.row.counts == f"dropped as {cause}"
-    (dhcp,) = datapath.explain(msgspec.structs.replace(honest, protocol="udp/68"))
+    (dhcp,) = datapath.explain([msgspec.structs.replace(honest, protocol="udp/68")]).decisions[0]
     assert (dhcp.outcome, dhcp.cause) == (Outcome.DROP, "dhcp-server")
 
 

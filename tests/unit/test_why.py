@@ -64,7 +64,7 @@ def ask(hosts: Fabric, members: dict[HostId, Member], source: Endpoint, target: 
         way = journey(source, NETWORKS[source.network], members, address=address, to=to, target=target)
         decisions: list[Decision] = []
         for place, question in way.questions:
-            decisions += hosts[place].explain(question)
+            decisions += hosts[place].explain([question]).decisions[0]
             if decisions[-1].outcome is not Outcome.PASSES:
                 break
         found.append(decisions)
@@ -156,12 +156,12 @@ async def test_a_source_that_lies_is_refused_by_its_cause() -> None:
     members = {host(1): member(1)}
     hosts = await fabric((C1, C2), members)
     honest = journey(C1, WEB, members, address="10.1.0.2", to="10.1.0.3", target=C2).questions[0][1]
-    explain = hosts[host(1)].explain
+    kernel = hosts[host(1)]
     for cause, field, lie in (("mac-spoof", "mac", C2.mac), ("ip4-spoof", "address", "10.1.0.3")):
-        (source,) = explain(msgspec.structs.replace(honest, **{field: lie}))
+        (source,) = kernel.explain([msgspec.structs.replace(honest, **{field: lie})]).decisions[0]
         assert (source.outcome, source.cause) == (Outcome.DROP, cause)
     for to, protocol, cause in (("10.1.0.3", "udp/68", "dhcp-server"), ("224.0.0.251", "", "multicast")):
-        (source,) = explain(msgspec.structs.replace(honest, protocol=protocol, to=to))
+        (source,) = kernel.explain([msgspec.structs.replace(honest, protocol=protocol, to=to)]).decisions[0]
         assert (source.stage, source.outcome, source.cause) == (Stage.SOURCE, Outcome.DROP, cause)
 
 

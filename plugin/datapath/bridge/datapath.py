@@ -23,11 +23,11 @@ from plugin.datapath.veth.removal import Removal
 from plugin.kernel.link import Traffic, dump_traffic
 from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 from sdn.model.errors import HawseError, Kind
-from sdn.model.explanation import Decision, FlowRow, Question
+from sdn.model.explanation import Explanation, FlowRow, Question
 from sdn.model.ids import TenantId
 from sdn.model.resources import Endpoint
 from sdn.reconcile.datapath import DropCount, Key, LocalPort, Object, Operation, Sandbox
-from sdn.reconcile.explain import explain
+from sdn.reconcile.explain import explain_all
 from sdn.reconcile.unit import Context, Unit
 
 _PURGE_S = 60.0
@@ -126,12 +126,19 @@ class BridgeDatapath:
             found.append(DropCount(*where, cause, packets, size))
         return found
 
-    def explain(self, question: Question) -> list[Decision]:
+    def explain(self, questions: Sequence[Question]) -> Explanation:
         """See Datapath. Raises: HawseError."""
-        opened = self._tenants.get(question.tenant)
+        drops = self.drops()
         try:
-            with contextlib.nullcontext() if opened is None else opened.reading:
-                return explain(question, BridgeSight(opened, self._underlay))
+            with contextlib.ExitStack() as stack:
+                tenants = {
+                    tenant: self._tenants.get(tenant) for tenant in sorted({asked.tenant for asked in questions})
+                }
+                for opened in tenants.values():
+                    if opened is not None:
+                        stack.enter_context(opened.reading)
+                sights = {tenant: BridgeSight(opened, self._underlay) for tenant, opened in tenants.items()}
+                return explain_all(questions, lambda asked: sights[asked.tenant], drops)
         except NetlinkError as error:
             raise HawseError(Kind.INTERNAL, f"cannot look into the kernel's network state: {error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from plugin.datapath.openflow import objects
@@ -26,14 +26,15 @@ from plugin.datapath.veth.ports import doom, parse_port_alias
 from plugin.datapath.veth.removal import Removal
 from plugin.kernel.netlink import NetlinkError
 from sdn.model.errors import HawseError, Kind
-from sdn.model.explanation import Decision, FlowRow, Question
+from sdn.model.explanation import Explanation, FlowRow, Question
 from sdn.model.ids import TenantId
 from sdn.model.resources import Endpoint
 from sdn.openflow import cookies
+from sdn.openflow.decode import Entry
 from sdn.openflow.explain import SwitchSight
 from sdn.openflow.rows import rows_of
 from sdn.reconcile.datapath import DropCount, Key, LocalPort, Object, Operation, Sandbox
-from sdn.reconcile.explain import explain
+from sdn.reconcile.explain import explain_all
 from sdn.reconcile.unit import Context, Unit
 
 _READY_S = 5.0
@@ -127,9 +128,15 @@ class OpenflowDatapath:
 
     def drops(self) -> list[DropCount]:
         """See Datapath. By the cookies of what drops; tunnel packets that do not say their VNI are nobody's."""
+        return self._counted(self._switch.counters(_DROPS, _DROPS_MASK))
+
+    def _counted(self, entries: Iterable[Entry]) -> list[DropCount]:
+        """What entries that drop have counted."""
         names = self._switch.networks()
         counts: dict[tuple[str, int], tuple[int, int]] = {}
-        for entry in self._switch.counters(_DROPS, _DROPS_MASK):
+        for entry in entries:
+            if entry.cookie & _DROPS_MASK != _DROPS:
+                continue
             where = cookies.cause_of(cookies.split(entry.cookie)[1])
             packets, octets = counts.get(where, (0, 0))
             counts[where] = packets + entry.packets, octets + entry.bytes
@@ -142,11 +149,12 @@ class OpenflowDatapath:
             found.append(DropCount(tenant, network, cause, packets, octets))
         return found
 
-    def explain(self, question: Question) -> list[Decision]:
-        """See Datapath. Raises: HawseError."""
+    def explain(self, questions: Sequence[Question]) -> Explanation:
+        """See Datapath. Raises: HawseError. Counts may be half a second old: the switch is not made to gather them."""
         entries = self._switch.dump()
+        sight = SwitchSight(entries, ground(self._switch, self._links))
         try:
-            return explain(question, SwitchSight(entries, ground(self._switch, self._links)))
+            return explain_all(questions, lambda _: sight, self._counted(entries))
         except NetlinkError as error:
             raise HawseError(Kind.INTERNAL, f"cannot look into the kernel's network state: {error}") from error
 

@@ -8,14 +8,14 @@ from sdn.controller.steering.flows import Naming
 from sdn.controller.steering.ports import PortTable
 from sdn.controller.switches import PortCounts
 from sdn.model.errors import HawseError, invalid
-from sdn.model.explanation import QUESTIONS_MAX, DropsHere, Explanation, FlowFilter, FlowTable, Question, flow_table
+from sdn.model.explanation import QUESTIONS_MAX, Explanation, FlowFilter, FlowTable, Question, flow_table
 from sdn.model.ids import EndpointId
 from sdn.model.resources import Network
 from sdn.openflow.decode import Entry
 from sdn.openflow.explain import Ground, PortState, SwitchSight
 from sdn.openflow.rows import Names, rows_of
 from sdn.reconcile.datapath import DropCount
-from sdn.reconcile.explain import explain
+from sdn.reconcile.explain import explain_all
 
 
 class Answering:
@@ -60,15 +60,7 @@ class Answering:
             return PortState("" if count.up else f"its port {name} is down", count.tx_packets, count.tx_bytes)
 
         sight = SwitchSight(self._entries, Ground(self._names, self._port_name, state, self._tunnel_trouble))
-        networks = {question.network for question in questions}
-        return Explanation(
-            decisions=tuple(tuple(explain(question, sight)) for question in questions),
-            drops=tuple(
-                DropsHere(network=drop.network, cause=drop.cause, packets=drop.packets)
-                for drop in drops
-                if drop.network in networks and drop.packets
-            ),
-        )
+        return explain_all(questions, lambda _: sight, drops)
 
     def _port_name(self, endpoint: EndpointId) -> str:
         return self._bound.get(endpoint, endpoint)  # what is not bound has no port, by whatever name
