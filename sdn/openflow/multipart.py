@@ -92,8 +92,10 @@ def flows_request(
 
 
 class FlowEvent(enum.IntFlag):
-    """What a flow monitor tells: of flows there already, of additions, deletions, changes; by others than the asker
-    (OWN: by the asker, too), with their actions."""
+    """What a flow monitor tells: of flows that are there already, of additions, deletions and changes, with actions.
+
+    Of what the asker changes itself it tells no more than the xid, but for OWN.
+    """
 
     INITIAL = 1
     ADDED = 2
