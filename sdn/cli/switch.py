@@ -186,6 +186,7 @@ def certificate(args: argparse.Namespace) -> int:
     """Make what a switch needs for TLS. A certificate that it had before is void from then on."""
     directory = os.path.abspath(args.out)
     paths = {part: os.path.join(directory, name) for part, name in FILES.items()}
+    get(args, KIND, args.switch)  # nothing is made for one that is not there
     _check_writable(directory, [] if args.force else list(paths.values()))
     made = client_of(args).post(f"{resource(KIND, args.switch)}/certificate").body
     for part, path in paths.items():

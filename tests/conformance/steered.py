@@ -92,7 +92,8 @@ class Steered:
 
     async def point(self, target: str | None = None) -> None:
         """Have the switch connect to the controller, plainly unless said otherwise."""
-        await self.vsctl("set-controller", BRIDGE, target or f"tcp:127.0.0.1:{self.plain}")
+        connect = ["set-controller", BRIDGE, target or f"tcp:127.0.0.1:{self.plain}"]
+        await self.vsctl(*connect, "--", "set", "controller", BRIDGE, "max_backoff=1000")  # the least, in ms
 
     async def vsctl(self, *words: str) -> str:
         """`ovs-vsctl`."""

@@ -77,6 +77,7 @@ def refusal(ask: Callable[[], object]) -> HawseError | None:
 ASIDE = (
     "lab", "run", "exec", "logs", "start", "stop", "restart", "kill", "rm", "wait", "pause", "unpause", "stats",
     "image load", "image import", "image save", "certificate", "host drain", "host rotate", "token revoke",
+    "switch certificate",
 )  # fmt: skip
 """What may take any time, or ends what other examples need; tests/runtime and tests/unit have them."""
 MACHINE = ("up", "down", "join", "leave", "install", "support", "login", "logout", "doctor")
@@ -203,7 +204,7 @@ def test_nonsense_over_rest(lab: Lab) -> None:
         reference = data.draw(WRITTEN, "reference")
         if method == "DELETE" and "/hosts" in path:
             reference += "x"  # whoever forces a host away gets what he asked for, and this lab ends there
-        path = path.replace("{reference}", quote(reference))
+        path = path.replace("{reference}", quote(reference)).replace("{port}", quote(data.draw(WRITTEN, "port")))
         body, headers, query = (data.draw(part) for part in (bodies, HEADERS, QUERIES))
         before = lab.revision()
         error = refusal(lambda: lab.client.request(method, path, body, headers, query=query))

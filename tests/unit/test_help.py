@@ -24,6 +24,7 @@ from sdn.cli.topics import TOPICS, Style, read, render
 from sdn.controller import call, labels, plan_endpoints, plan_hosts, plan_subnets, plan_tokens, query, scope, throttle
 from sdn.controller.governor import Limits
 from sdn.controller.options import DEFAULT_POOLS
+from sdn.controller.steering import listener
 from sdn.ipam import subnet
 from sdn.model import container, ids, resources
 from sdn.service import roots
@@ -74,6 +75,7 @@ FACTS: dict[str, list[str]] = {
         f"{Limits().unproven} connections that have shown no credential yet, half of them of one address",
         f"(IPv6: of one /{throttle.IPV6_PREFIX}): one too many",
         f"{Limits().per_user} connections of one user, {Limits().per_host} of one host",
+        f"{listener.LIMITS.unproven} connections of switches that have not said",
         f"{plan_tokens.TOKENS_MAX} tokens",
         f"valid for {plan_tokens.JOIN_TTL_S / HOUR_S:g} hour unless",
         f"for {plan_tokens.JOIN_TTL_MAX_S / DAY_S:g} days at most",

@@ -93,11 +93,12 @@ def test_files_are_followed_also_when_they_are_cut(tmp_path: Path):
 
 def test_a_machine_is_remembered_and_a_damaged_record_refused(place: Place):
     assert read_machine(place.root) is None
-    machine = Machine(daemons=record.FIRST, name="h1", listen=("10.0.0.1:4780",), pool=("10.9.0.0/16",))
+    listen, pool, openflow = ("10.0.0.1:4780",), ("10.9.0.0/16",), ("ssl:10.0.0.1:6653",)
+    machine = Machine(daemons=record.FIRST, name="h1", listen=listen, pool=pool, openflow=openflow)
     write_machine(place.root, machine)
     assert read_machine(place.root) == machine
     assert daemon_words(machine, "controller", machine.listen) == [
-        "controller", "--listen", "10.0.0.1:4780", "--pool", "10.9.0.0/16",
+        "controller", "--listen", "10.0.0.1:4780", "--pool", "10.9.0.0/16", "--openflow", "ssl:10.0.0.1:6653",
     ]  # fmt: skip
     for damaged in ("{", "[]", '{"daemons": ["ls"], "name": "x"}', '{"daemons": [], "name": "x"}'):
         place.root.machine_file.write_text(damaged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -34,10 +35,13 @@ from sdn.model.stream import (
     down_decoder,
 )
 from sdn.openflow.connection import Connection
-from sdn.openflow.events import Event
+from sdn.openflow.errors import RefusedError
+from sdn.openflow.events import Event, Update
 from sdn.openflow.messages import Configuration
+from sdn.openflow.multipart import monitor_request
 from sdn.openflow.notices import PortStatus
 from sdn.openflow.tables import FRAGMENTS_WITH_PORTS
+from sdn.openflow.updates import tells_of_ours
 from sdn.reconcile.loop import Reconciler
 from sdn.reconcile.unit import Context, Unit, UnitKey, key_text
 from sdn.reconcile.world import World
@@ -46,6 +50,8 @@ T = TypeVar("T")
 SLICE_UNITS = 200
 """Units that are lowered in one turn of the controller's loop: others wait some milliseconds."""
 PURGE_TIMEOUT_S = 3.0
+FOREIGN_PAUSE_S = 0.5
+"""From the first foreign change of our flows to a look at all: whoever goes on changing them keeps nobody busy."""
 
 
 class Unfinished:
@@ -84,6 +90,7 @@ class Pilot:
         """What comes before the list of all ports has; then None."""
         self._bound: dict[EndpointId, str] = {}
         self._clash = False
+        self._foreign: asyncio.TimerHandle | None = None
         networks = self._world.context().networks
         self._datapath = SwitchDatapath(connection, host.name, switch.tunnel_port, self._ports, networks)
         self._reconciler = Reconciler(
@@ -114,8 +121,16 @@ class Pilot:
 
     def heard(self, event: Event) -> None:
         """Something that the switch says by itself."""
-        if not isinstance(event, PortStatus):
-            return
+        if isinstance(event, PortStatus):
+            self._heard_of_port(event)
+        elif isinstance(event, Update) and self._foreign is None and tells_of_ours(event.data):
+            self._foreign = asyncio.get_running_loop().call_later(FOREIGN_PAUSE_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._foreign = None
+        self._reconciler.drifted(None)
+
+    def _heard_of_port(self, event: PortStatus) -> None:
         if self._early is not None:
             self._early.append(event)
             if len(self._early) > PORTS_MAX:
@@ -155,6 +170,8 @@ class Pilot:
                 del connected[id_]
             if stream is not None:
                 stream.closed()
+            if self._foreign is not None:
+                self._foreign.cancel()
             self._datapath.close()
             self._connection.close()
 
@@ -164,6 +181,8 @@ class Pilot:
         description = await self._connection.description()
         for port in await self._connection.port_desc():
             self._ports.put(port)
+        with contextlib.suppress(RefusedError):  # an older Open vSwitch cannot tell: a read finds it some time
+            await self._connection.multipart(monitor_request(1))
         early, self._early = self._early, None
         for status in early or ():
             self._ports.apply(status)
