@@ -72,13 +72,14 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
     held = checked_start_fd(options.start_fd)
     kind = DatapathName(options.datapath)
     require_features(daemon.root.run / PROBE, trials_of(kind))
-    if not await wait_told(held, daemon.stopping):
-        return
-    path = Path(options.config) if options.config else daemon.root.agent_file
-    configuration = read_configuration(path)
     async with contextlib.AsyncExitStack() as stack:
+        # Before it is told to begin: who joins has not used the token yet when it finds that there is no switch.
         datapath = registry.make(kind, daemon.root.run, Path(options.ovsdb) if options.ovsdb else None)
         stack.callback(datapath.close)
+        if not await wait_told(held, daemon.stopping):
+            return
+        path = Path(options.config) if options.config else daemon.root.agent_file
+        configuration = read_configuration(path)
         journal = Journal.open(daemon.root.journal)
         stack.callback(journal.close)
         underlay = KernelUnderlay()
