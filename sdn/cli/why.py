@@ -24,6 +24,9 @@ Exit code 10: it does not arrive, or its answer does not; 7: it should, but a ho
 NOISE = ("multicast", "dad")
 """What healthy containers have dropped all the time."""
 
+ENTRY_COLUMNS = 110
+"""Longer ones are cut; JSON has all of them."""
+
 
 def why_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `why`."""
@@ -110,7 +113,8 @@ def _entry(stage: dict[str, Any], wrong: bool) -> str:
     if not stage["table"]:
         return str(stage["says"])
     absent = "MISSING" if wrong else "no entry"
-    return f"{stage['table']}: {stage['match']} {absent if stage['missing'] else stage['action']}"
+    text = f"{stage['table']}: {stage['match']} {absent if stage['missing'] else stage['action']}"
+    return text if len(text) <= ENTRY_COLUMNS else f"{text[: ENTRY_COLUMNS - 1]}…"
 
 
 def _counted(stage: dict[str, Any]) -> str:
