@@ -169,15 +169,31 @@ def _batch(name: str, lines: Sequence[str]) -> None:
     subprocess.run(["ip", "-n", name, "-batch", "-"], input=text, text=True, check=True, capture_output=True)
 
 
-def _chassis(start: _Starter, directory: Path, name: str, netns: str, vtep: str) -> Chassis:
+@contextlib.contextmanager
+def vswitch(janitor: Janitor) -> Iterator[Chassis]:
+    """An Open vSwitch and nothing else. Raises: PeerMissingError."""
+    find("ovs-vswitchd", "openvswitch-switch")
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(scratch(janitor, "/tmp"))
+        netns = stack.enter_context(namespace("ovsw"))
+        yield _vswitch(_Starter(janitor, stack), directory / "c0", "c0", netns, {})
+
+
+def _vswitch(start: _Starter, directory: Path, name: str, netns: str, ids: dict[str, str]) -> Chassis:
     directory.mkdir()
     start.database(netns, directory, "vswitch", "db.sock")
     one = Chassis(name, netns, directory)
-    ids = {"system-id": name, "ovn-remote": f"tcp:{CENTRAL}:6642", "ovn-encap-type": "geneve", "ovn-encap-ip": vtep,
-           "ovn-bridge-datapath-type": "netdev"}  # fmt: skip
+    ids = {"system-id": name, **ids}
     one.vsctl("--no-wait", "init", "--", "set", "Open_vSwitch", ".", *(f"external_ids:{k}={v}" for k, v in ids.items()))
     switch = ["ovs-vswitchd", f"unix:{directory}/db.sock", "--disable-system", f"--unixctl={directory}/vswitchd.ctl"]
     start(netns, directory, [*switch, "-vconsole:off"], "vswitchd.ctl")
+    return one
+
+
+def _chassis(start: _Starter, directory: Path, name: str, netns: str, vtep: str) -> Chassis:
+    ids = {"ovn-remote": f"tcp:{CENTRAL}:6642", "ovn-encap-type": "geneve", "ovn-encap-ip": vtep,
+           "ovn-bridge-datapath-type": "netdev"}  # fmt: skip
+    one = _vswitch(start, directory, name, netns, ids)
     link = subprocess.run(["ip", "-n", Path(netns).name, "-br", "link", "show", "eth0"], text=True, check=True,
                           capture_output=True)  # fmt: skip
     mac = link.stdout.split()[2]
