@@ -103,6 +103,7 @@ class Database:
         self._changed = changed
         self._ended = ended
         self._client: JsonRpc | None = None
+        self._early: list[Any] | None = []
 
     @classmethod
     async def connect(
@@ -128,7 +129,9 @@ class Database:
         try:
             first = await database._client.ask("monitor", [DATABASE, None, wanted], timeout_s)
             database.rows = {table: {} for table in columns}
-            database._apply(first)
+            early, database._early = database._early or [], None
+            for updates in (first, *early):
+                database._apply(updates)
         except RefusedError as error:
             database.close()
             raise unavailable(
@@ -158,9 +161,12 @@ class Database:
             self._client.close()
 
     def _told(self, method: str, params: Any) -> None:
-        if method != "update" or not self.rows:
+        if method != "update":
             return
         try:
+            if self._early is not None:  # behind the first answer, whose future is done and not looked at yet
+                self._early.append(params[1])
+                return
             changes = self._apply(params[1])
         except (ValueError, TypeError, AttributeError, KeyError, IndexError):
             self.close()

@@ -42,7 +42,17 @@ COLUMNS: Final[dict[str, list[str]]] = {
     "Open_vSwitch": ["bridges", "cur_cfg", "next_cfg", "datapath_types"],
     "Bridge": ["name", "ports", "external_ids", "datapath_type", "fail_mode", "controller"],
     "Port": ["name", "interfaces"],
-    "Interface": ["name", "type", "options", "external_ids", "ofport", "ofport_request", "mtu_request", "error"],
+    "Interface": [
+        "name",
+        "type",
+        "options",
+        "external_ids",
+        "ofport",
+        "ofport_request",
+        "mtu_request",
+        "error",
+        "mac_in_use",
+    ],
 }
 Rows = Mapping[str, Mapping[str, Row]]
 
@@ -153,6 +163,8 @@ def _port_fault(bridge: WantedBridge, name: str, interface: Row | None) -> str:
         return f"the port {name} of {bridge.name} does not work: {error[0]}"
     if not wanted.is_met(interface):
         return f"the port {name} of {bridge.name} has other settings"
+    if interface["ofport"] != () and interface["mac_in_use"] == ():
+        return f"the device of the port {name} of {bridge.name} is gone"
     number = interface["ofport"]
     if wanted.number and number not in (wanted.number, ()):
         return f"the port {name} of {bridge.name} has the number {number} instead of {wanted.number}"

@@ -54,6 +54,8 @@ def row_of(interface: Row) -> PortRow:
     """Of an interface's columns."""
     number, error = interface["ofport"], elements(interface["error"])
     there = number if isinstance(number, int) and number > 0 else 0
+    if there and interface["mac_in_use"] == ():
+        error = ("its device is gone",)
     return PortRow(there, interface["external_ids"], str(error[0]) if error else "")
 
 

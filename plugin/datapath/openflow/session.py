@@ -136,10 +136,16 @@ class Session:
                 self.lose(error)
             raise
 
-    async def until(self, holds: Callable[[], bool], timeout_s: float = STEP_S) -> None:
+    async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds of the rows. Raises: UNAVAILABLE, and then the session is over."""
+        if not await self.comes(holds, STEP_S):
+            text = f"ovs-vswitchd does not act within {STEP_S:g} s on what its database {self._path} says"
+            raise self.lose(unavailable(text))
+
+    async def comes(self, holds: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether it holds in time. Raises: UNAVAILABLE where the session ends meanwhile."""
         if holds():
-            return
+            return True
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (holds, waiting)
         self._waiting.append(entry)
@@ -147,15 +153,14 @@ class Session:
             async with asyncio.timeout(timeout_s):
                 await waiting
         except TimeoutError:
-            raise self.lose(
-                unavailable(f"ovs-vswitchd does not act within {timeout_s:g} s on what its database {self._path} says")
-            ) from None
+            return False
         except asyncio.CancelledError:
             if self._over.done() and waiting.cancelled():
                 raise self._over.result() from None
             raise
         finally:
             self._waiting.remove(entry)
+        return True
 
     async def apply(self, operations: Sequence[Operation], attempt: str) -> None:
         """A transaction that says `next_cfg += 1`, done by the switch when this returns."""

@@ -32,6 +32,10 @@ DATABASE: Final = Path("/run/openvswitch/db.sock")
 """Where Open vSwitch's packages have it."""
 Drifted = Callable[[Sequence[TenantId] | None], None]
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
+_PAUSE_GROWTH: Final = 1.1
+"""Small: who was away for a second is found a tenth of it after his return."""
+_DEVICE_S: Final = 0.5
+"""How long the switch may take to notice that a device is there again."""
 _NAMES: Final = frozenset({BRIDGE, TUNNEL, PHYSICAL, SWITCH_END})
 
 
@@ -75,7 +79,7 @@ class Switch:
                 self._away = error if isinstance(error, HawseError) else HawseError(Kind.INTERNAL, str(error))
                 self._tried.set()
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                pause_s = min(_PAUSE_GROWTH * pause_s, _LONGEST_PAUSE_S)
                 continue
             self._session, self._away = session, None
             pause_s = _FIRST_PAUSE_S
@@ -160,8 +164,8 @@ class Switch:
         wanted = self._way.bridges(kind)
         await session.apply(infrastructure.operations(rows, owner, wanted), f"cannot make the bridge {BRIDGE}")
         await session.settle()
-        found = infrastructure.faults(rows, owner, wanted)
-        if found:
+        await session.comes(lambda: not infrastructure.faults(rows, owner, wanted), _DEVICE_S)
+        if found := infrastructure.faults(rows, owner, wanted):
             raise unavailable(f"Open vSwitch is not as it has to be: {'; '.join(found)}", "see 'ovs-vsctl show'")
         await session.bridge()
         await session.mend_pipeline()
