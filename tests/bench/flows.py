@@ -59,7 +59,7 @@ def encoding(_: Janitor) -> Iterator[Result]:
     template = Template(_of, port=Kind.PORT, mac=Kind.MAC, address=Kind.IPV4)
     macs = [b"\x0a\xf2" + number.to_bytes(4, "big") for number in range(FLOW_MODS)]
     filled = _rate(lambda mac: template.add(b"\0\0\0\7", mac, b"\x0a\1\0\4"), macs * 10)
-    note = f"ours from a Flow, os-ken's from values; {made:.0f} k/s with the Flow made; templates are filled at {filled:.0f}"
+    note = f"ours from a Flow, with the Flow made: {made:.0f} k/s; templates, which the datapath uses: {filled:.0f} k/s"
     yield compare(slug, samples, unit="k/s", target=20.0, better="higher", peer_name="os-ken, the same bytes",
                   note=note)  # fmt: skip
 
@@ -72,30 +72,29 @@ def _rate(action: Callable[[Any], object], values: Sequence[Any]) -> float:
     return len(values) / (time.perf_counter() - begin) / 1000
 
 
+_IN_PORT, _ETH_SRC, _ETH_DST, _ETH_TYPE = Field.IN_PORT, Field.ETH_SRC, Field.ETH_DST, Field.ETH_TYPE
+_IPV4_SRC, _IPV4_DST, _IP_PROTO, _TCP_DST = Field.IPV4_SRC, Field.IPV4_DST, Field.IP_PROTO, Field.TCP_DST
+
+
 def _full(number: int) -> Flow:
     port, octets = number & 0xFFFF, number.to_bytes(4, "big")
-    return Flow(
-        1,
-        100,
-        (
-            Term(Field.IN_PORT, port.to_bytes(4, "big")),
-            Term(Field.ETH_SRC, b"\x0a\xf2" + octets),
-            Term(Field.ETH_DST, b"\x0a\xf3" + octets),
-            Term(Field.ETH_TYPE, b"\x08\x00"),
-            Term(Field.IPV4_SRC, octets),
-            Term(Field.IPV4_DST, b"\x0a\0\0\1"),
-            Term(Field.IP_PROTO, b"\x06"),
-            Term(Field.TCP_DST, port.to_bytes(2, "big")),
-        ),
-        (
-            SetField(Field.ETH_SRC, b"\x0a\xf4" + octets),
-            SetField(Field.ETH_DST, b"\x0a\xf5" + octets),
-            SetField(Field.IPV4_DST, octets),
-            Output(port),
-        ),
-        None,
-        number,
+    match = (
+        Term(_IN_PORT, port.to_bytes(4, "big")),
+        Term(_ETH_SRC, b"\x0a\xf2" + octets),
+        Term(_ETH_DST, b"\x0a\xf3" + octets),
+        Term(_ETH_TYPE, b"\x08\x00"),
+        Term(_IPV4_SRC, octets),
+        Term(_IPV4_DST, b"\x0a\0\0\1"),
+        Term(_IP_PROTO, b"\x06"),
+        Term(_TCP_DST, port.to_bytes(2, "big")),
     )
+    actions = (
+        SetField(_ETH_SRC, b"\x0a\xf4" + octets),
+        SetField(_ETH_DST, b"\x0a\xf5" + octets),
+        SetField(_IPV4_DST, octets),
+        Output(port),
+    )
+    return Flow(1, 100, match, actions, None, number)
 
 
 def _of(port: int, mac: str, address: str) -> Flow:
