@@ -26,16 +26,62 @@ WAIT_S = 15.0
 
 
 @dataclasses.dataclass
-class Steered:
+class Wired:
+    """An Open vSwitch with containers on its ports."""
+
+    vswitch: VswitchProcess
+    undo: contextlib.ExitStack
+
+    async def vsctl(self, *words: str) -> str:
+        """`ovs-vsctl`."""
+        return await asyncio.to_thread(self.vswitch.vsctl, *words)
+
+    async def flows(self) -> list[str]:
+        """Every flow of the bridge, but for its counters."""
+        text = await asyncio.to_thread(self.vswitch.ofctl, "dump-flows", BRIDGE)
+        lines = [line.strip() for line in text.splitlines() if "cookie=" in line]
+        return sorted(re.sub(r"(duration|n_packets|n_bytes|idle_age|hard_age)=[^ ]*,? ?", "", line) for line in lines)
+
+    async def container(self, port: str, addresses: list[str], mac: str) -> TestNamespace:
+        """A namespace behind a new port of the switch, addressed as its endpoint is."""
+        inside = TestNamespace()
+        self.undo.callback(inside.close)
+
+        def make() -> None:
+            here = self.vswitch.here
+            here.ip(f"link add {port} type veth peer name eth0 address {mac} netns {inside.name}\nlink set {port} up")
+            self.undo.callback(_remove, here, port)
+            lines = [f"addr add {address} dev eth0" for address in addresses]
+            inside.ip("\n".join(["link set lo up", *lines, "link set eth0 up"]))
+            offload = ["nsenter", f"--net=/run/netns/{inside.name}", "ethtool", "-K", "eth0", "tx", "off"]
+            subprocess.run(offload, check=True, capture_output=True, timeout=30)
+            self.vswitch.vsctl("add-port", BRIDGE, port)
+
+        await asyncio.to_thread(make)
+        return inside
+
+    async def ping(self, inside: TestNamespace, address: str, count: int = 3) -> int:
+        """How many answers came."""
+
+        def run() -> int:
+            words = ["nsenter", f"--net=/run/netns/{inside.name}", "ping", "-n", "-i", "0.05", "-W", "2"]
+            done = subprocess.run(
+                [*words, "-c", str(count), address], capture_output=True, text=True, check=False, timeout=60
+            )
+            return int(re.findall(r"(\d+) received", done.stdout)[0])
+
+        return await asyncio.to_thread(run)
+
+
+@dataclasses.dataclass
+class Steered(Wired):
     """`served`: the controller. Its listeners are in the switch's namespace, on loopback."""
 
     served: Served
-    vswitch: VswitchProcess
     listener: OpenflowListener
     plain: int
     secure: int
     disk: Disk
-    undo: contextlib.ExitStack
 
     async def ask(self, method: str, path: str, body: Any = None, status: int | None = None) -> Any:
         """A request that has to succeed, or to have that status; the body of its reply."""
@@ -95,46 +141,6 @@ class Steered:
         connect = ["set-controller", BRIDGE, target or f"tcp:127.0.0.1:{self.plain}"]
         await self.vsctl(*connect, "--", "set", "controller", BRIDGE, "max_backoff=1000")  # the least, in ms
 
-    async def vsctl(self, *words: str) -> str:
-        """`ovs-vsctl`."""
-        return await asyncio.to_thread(self.vswitch.vsctl, *words)
-
-    async def flows(self) -> list[str]:
-        """Every flow of the bridge, but for its counters."""
-        text = await asyncio.to_thread(self.vswitch.ofctl, "dump-flows", BRIDGE)
-        lines = [line.strip() for line in text.splitlines() if "cookie=" in line]
-        return sorted(re.sub(r"(duration|n_packets|n_bytes|idle_age|hard_age)=[^ ]*,? ?", "", line) for line in lines)
-
-    async def container(self, port: str, addresses: list[str], mac: str) -> TestNamespace:
-        """A namespace behind a new port of the switch, addressed as its endpoint is."""
-        inside = TestNamespace()
-        self.undo.callback(inside.close)
-
-        def make() -> None:
-            here = self.vswitch.here
-            here.ip(f"link add {port} type veth peer name eth0 address {mac} netns {inside.name}\nlink set {port} up")
-            self.undo.callback(_remove, here, port)
-            lines = [f"addr add {address} dev eth0" for address in addresses]
-            inside.ip("\n".join(["link set lo up", *lines, "link set eth0 up"]))
-            offload = ["nsenter", f"--net=/run/netns/{inside.name}", "ethtool", "-K", "eth0", "tx", "off"]
-            subprocess.run(offload, check=True, capture_output=True, timeout=30)
-            self.vswitch.vsctl("add-port", BRIDGE, port)
-
-        await asyncio.to_thread(make)
-        return inside
-
-    async def ping(self, inside: TestNamespace, address: str, count: int = 3) -> int:
-        """How many answers came."""
-
-        def run() -> int:
-            words = ["nsenter", f"--net=/run/netns/{inside.name}", "ping", "-n", "-i", "0.05", "-W", "2"]
-            done = subprocess.run(
-                [*words, "-c", str(count), address], capture_output=True, text=True, check=False, timeout=60
-            )
-            return int(re.findall(r"(\d+) received", done.stdout)[0])
-
-        return await asyncio.to_thread(run)
-
 
 def _remove(here: TestNamespace, port: str) -> None:
     with contextlib.suppress(AssertionError):  # the container's end took it with it
@@ -163,18 +169,24 @@ async def controller(
             await listener.close()
 
 
+def prepared(undo: contextlib.ExitStack) -> VswitchProcess:
+    """A switch with a bridge for Hawse, as `hawse help switches` says; ended with `undo`."""
+    vswitch = undo.enter_context(vswitch_process())
+    vswitch.here.ip("link set lo up")
+    bridge = ["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev", "fail_mode=secure"]
+    bridge += ["protocols=OpenFlow13", f"other_config:datapath-id={DATAPATH_ID}"]
+    tunnel = ["--", "add-port", BRIDGE, "hwvxlan", "--", "set", "interface", "hwvxlan", "type=vxlan"]
+    vswitch.vsctl(*bridge, *tunnel, "options:remote_ip=flow", "options:key=flow")
+    return vswitch
+
+
 @contextlib.asynccontextmanager
 async def steered(directory: Path) -> AsyncIterator[Steered]:
     """The two of them, not yet introduced; a network `web`."""
     with contextlib.ExitStack() as undo:
-        vswitch = await asyncio.to_thread(undo.enter_context, vswitch_process())
-        vswitch.here.ip("link set lo up")
-        bridge = ["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev", "fail_mode=secure"]
-        bridge += ["protocols=OpenFlow13", f"other_config:datapath-id={DATAPATH_ID}"]
-        tunnel = ["--", "add-port", BRIDGE, "hwvxlan", "--", "set", "interface", "hwvxlan", "type=vxlan"]
-        await asyncio.to_thread(vswitch.vsctl, *bridge, *tunnel, "options:remote_ip=flow", "options:key=flow")
+        vswitch = await asyncio.to_thread(prepared, undo)
         disk = Disk()
         async with controller(directory, vswitch, disk) as (served, listener, plain, secure):
-            site = Steered(served, vswitch, listener, plain, secure, disk, undo)
+            site = Steered(vswitch, undo, served, listener, plain, secure, disk)
             await site.ask("POST", "/v1/networks", {"name": "web", "subnets": [{"prefix": "10.1.0.0/24"}]})
             yield site

@@ -176,7 +176,7 @@ async def test_a_controller_that_dies_changes_nothing_and_its_successor_writes_o
         assert await pings == 40
         (tmp_path / "second").mkdir()
         async with controller(tmp_path / "second", site.vswitch, site.disk) as (served, listener, plain, secure):
-            again = Steered(served, site.vswitch, listener, plain, secure, site.disk, site.undo)
+            again = Steered(site.vswitch, site.undo, served, listener, plain, secure, site.disk)
             await again.point()
             pings = asyncio.create_task(again.ping(first, address_of(other), 20))
             await again.connected()
