@@ -8,7 +8,7 @@ Vocabulary
     cookie    whose a flow is: an endpoint's, or a cause's of a drop; all of ours begin with the same 16 bits
 
 Where: `flow` and `fields` (values), `encode` and `decode` (bytes), `tables`, `cookies`, `objects`, `lower`, `expand`
-and `recognise` (the pipeline). `framing`, `messages`, `notices` (what comes unasked), `multipart`, `bundle` and `errors`
+and `recognise` (the pipeline). `framing`, `messages`, `notices` (what comes unasked), `multipart`, `bundle`, `errors`
 are the protocol's values, `requests` and `session` its rules, `connection` is asyncio's side. A host's agent and the
 controller, which programs switches without an agent, use the same of it.
 

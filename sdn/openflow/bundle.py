@@ -32,6 +32,7 @@ _ROUNDS: Final = 3
 _SIDE_BY_SIDE: Final = 256
 _ATOMIC_ORDERED: Final = 3
 _CHUNK_MESSAGES: Final = 512
+_KEPT_BYTES: Final = 64
 _ADD_HEAD: Final = struct.Struct(">HHI16s4sI")
 _ADD_BYTES: Final = 24
 _CONTROL: Final = Layout("bundle_id:I type:H flags:H", 16, " (bundle control)")
@@ -125,9 +126,10 @@ class _Bundle:
         """An error, whose xid is this bundle's."""
         if self.first <= xid < self.end:
             place = bisect.bisect_right(self.starts, xid - self.first) - 1
-            self.refusals.setdefault(self.groups[place], Refusal(xid - self.first - self.starts[place], error))
+            if self.groups[place] not in self.refusals:
+                self.refusals[self.groups[place]] = Refusal(xid - self.first - self.starts[place], _short(error))
         elif self.failure is None:
-            self.failure = error
+            self.failure = _short(error)
 
 
 class BundleRun:
@@ -159,6 +161,10 @@ class BundleRun:
     def owns(self, xid: int) -> bool:
         """Whether an answer or an error of that xid is this run's."""
         return xid in self._range or xid in self._second
+
+    def awaits(self, xid: int) -> bool:
+        """Whether it is the barrier of that xid whose answer is waited for."""
+        return xid == (self._second or self._range)[-1]
 
     def send(self) -> list[Iterable[bytes]]:
         """What is to be sent first of a round, made as it is taken. Empty: there is nothing to do, it is over."""
@@ -235,6 +241,11 @@ class BundleRun:
 
 def _control(bundle: int, verb: Verb, xid: int) -> bytes:
     return encode(BundleControl(bundle, verb).message(), xid)
+
+
+def _short(error: Error) -> Error:
+    """Without most of what it sends back: ten thousand of them may be kept."""
+    return dataclasses.replace(error, data=error.data[:_KEPT_BYTES])
 
 
 def _knows_no_bundles(error: Error) -> bool:

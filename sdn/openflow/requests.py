@@ -35,7 +35,7 @@ class Limits:
     idle_s: float = 5.0  # of silence, then an echo is asked for
     echo_s: float = 5.0  # for anything at all to come, then the peer is dead
     requests: int = 256  # outstanding ones
-    multipart_bytes: int = 64 << 20  # of one answer
+    multipart_bytes: int = 64 << 20  # of all answers that are being collected
     messages_per_s: int = 5000  # what a busy switch does of a bundle's messages, for the bundle's time
 
 
@@ -68,6 +68,7 @@ class Requests:
 
     def add(self, xid: int, message: Message, now: float, timeout_s: float | None) -> None:
         """A message that is being sent. Raises: too many are outstanding."""
+        assert message.message_type in ANSWERS, "nothing answers it: it is to be sent, not asked"
         self._admit()
         within_s = self._limits.request_s if timeout_s is None else timeout_s
         part = message.part if isinstance(message, MultipartRequest) else 0
@@ -89,7 +90,7 @@ class Requests:
         request = self._plain.get(xid)
         if request is None:
             run = self._run_of(xid)
-            if run is not None and answer_type is Type.BARRIER_REPLY:
+            if run is not None and answer_type is Type.BARRIER_REPLY and run.run.awaits(xid):
                 return self._advance(run, xid)
             return (), [Unasked(xid, answer_type)]
         if ANSWERS[request.asked] is not answer_type:
@@ -112,7 +113,7 @@ class Requests:
         request.bodies.append(reply.data)
         request.size += HEADER_BYTES + len(reply.data)  # empty parts, too, come to an end
         most = self._limits.multipart_bytes
-        if request.size > most:
+        if sum(one.size for one in self._plain.values()) > most:
             del self._plain[xid]
             return [Failed(xid, exhausted(f"{self._peer} answers with more than the {most} bytes that are read of it"))]
         if reply.flags & MORE:

@@ -91,6 +91,7 @@ class Session:
         """Have groups of messages (some at least) done at once: see `bundle`. The verdicts come as Answered."""
         self._require_open()
         run = BundleRun(groups, self._xids, self._numbers)
+        assert run.messages, "a bundle of nothing would never end"
         xid = self._xids(1)
         self._requests.add_run(xid, run, now, timeout_s)
         self._outgoing += run.send()

@@ -224,6 +224,26 @@ def test_a_commit_that_is_not_answered_is_not_taken_for_done() -> None:
     assert "answers the barrier after a bundle's commit, but not the commit" in failure(events).message
 
 
+def test_a_barrier_that_is_not_the_bundles_last_does_not_move_it() -> None:
+    session = opened()
+    session.bundle([[mod("a")]], 0.0)
+    _frames(b"".join(session.take()))
+    for xid, _ in _headers[:-1]:
+        assert session.receive(encode(Plain(Type.BARRIER_REPLY), xid), 0.0) == [Unasked(xid, Type.BARRIER_REPLY)]
+    assert list(session.take()) == []
+
+
+def test_of_what_is_sent_back_with_errors_little_is_kept() -> None:
+    session = opened()
+    session.bundle([[mod("a")]], 0.0)
+    _frames(b"".join(session.take()))
+    events = session.receive(encode(Error(4, 9, bytes(60000)), _headers[1][0]), 0.0)
+    for _ in range(2):
+        events += session.receive(encode(Plain(Type.BARRIER_REPLY), _headers[-1][0]), 0.0)
+        _frames(b"".join(session.take()))
+    assert events[-1].answer[0].error == Error(4, 9, bytes(64))
+
+
 def test_what_a_bundle_cannot_hold_is_refused_before_it_is_sent() -> None:
     session = opened()
     with pytest.raises(HawseError, match="too long for a bundle"):
