@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from plugin.datapath.openflow.datapath import OpenflowDatapath
+from plugin.datapath.openflow.vswitch import Change, Vswitch
 from plugin.datapath.veth.ports import port_name
 from sdn.model.errors import HawseError, Kind
 from sdn.reconcile.laws import Agent, expect_quiet
@@ -267,3 +268,60 @@ def test_purging_what_is_not_there_is_fine(site: OpenflowSite) -> None:
         assert datapath.purge() == 1
         assert datapath.purge() == 0
         assert datapath.read() == {}
+
+
+async def test_a_port_that_the_switch_refuses_is_taken_back(site: OpenflowSite) -> None:
+    """Somebody else's bridge has the device already: no veth, no row, no flow of it stays, and the others work."""
+    device = port_name(C1.id)
+    site.process.vsctl("add-br", "mine", "--", "set", "bridge", "mine", "datapath_type=netdev")
+    try:
+        site.process.vsctl("--no-wait", "add-port", "mine", device)
+        with contextlib.closing(Agent(site, EMPTY)) as agent:
+            await agent.start(EMPTY)
+            result = await agent.take(REMOTE, agent.feed.advance(REMOTE), settle=False)
+            assert [unit for unit in result.failures if unit != ("endpoint", C1.id)] == []
+            assert device in result.failures["endpoint", C1.id]
+            there = agent.inner.read()
+            assert [port.container for port in agent.inner.local_ports(there)] == ["c2"]
+            assert [key for key in there if device in key] == []
+            site.process.vsctl("del-port", "mine", device)
+            for which in REMOTE.local_endpoints():
+                agent.datapath.offer(which, site.sandbox(which))
+            await agent.reconciler.full(agent.world)
+            await agent.reconciler.settle(agent.world)
+            expect_quiet(agent, "the name is free")
+    finally:
+        site.process.vsctl("del-br", "mine")
+
+
+DEATHS = ("kill_vswitchd", "kill_database")
+
+
+@pytest.mark.parametrize("death", DEATHS)
+@pytest.mark.parametrize("step", ["change", "flows", "wait"])
+async def test_a_daemon_that_dies_amid_an_attachment(
+    death: str, step: str, own: OpenflowSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the database is told, before the flows go, before the port is confirmed: in the end all is as wanted."""
+    with contextlib.closing(Agent(own, ONE)) as agent:
+        await agent.start(ONE)
+        told = threading.Event()
+        agent.inner.notify(lambda tenants: told.set())
+        place = Change if step == "wait" else Vswitch
+        original = getattr(place, step)
+
+        def dying(self: object, *args: object, **kwargs: object) -> object:
+            monkeypatch.setattr(place, step, original)
+            getattr(own.process, death)()
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(place, step, dying)
+        await agent.take(REMOTE, agent.feed.advance(REMOTE), settle=False)
+        own.process.start_database() if death == "kill_database" else own.process.start_vswitchd()
+        assert told.wait(10)
+        for which in REMOTE.local_endpoints():
+            agent.datapath.offer(which, own.sandbox(which))
+        await repair(agent)
+        expect_quiet(agent, f"{death} at {step}")
+        a, b = REMOTE.local_endpoints()
+        assert ping(own.container(a), plain(b)[0])

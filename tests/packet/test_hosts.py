@@ -18,9 +18,9 @@ from scapy.layers.vxlan import VXLAN
 from plugin.datapath.bridge.datapath import BridgeDatapath
 from plugin.datapath.bridge.objects import bridge_name
 from plugin.datapath.veth.ports import port_name
-from plugin.kernel import namespace, route
+from plugin.kernel import namespace, neighbour, route
 from plugin.kernel.netlink import NetlinkSocket
-from sdn.model.address import link_local
+from sdn.model.address import address_bytes, link_local, mac_bytes
 from sdn.model.resources import Endpoint, Subnet
 from sdn.reconcile.laws import Agent, expect_quiet
 from sdn.reconcile.state import State
@@ -42,6 +42,7 @@ RED_NET = network(2, RED, NET4, NET6, mtu_bytes=MTU)
 A = endpoint(1, 1, BLUE_NET, "10.1.0.2/24", "fd00:1::2/64")
 B = endpoint(2, 1, BLUE_NET, "10.1.0.3/24", "fd00:1::3/64")
 B_AGAIN = endpoint(9, 1, BLUE_NET, "10.1.0.3/24", "fd00:1::3/64")
+B_OTHER = endpoint(12, 1, BLUE_NET, "10.1.0.3/24", "fd00:1::3/64", mac="0a:77:00:00:00:03")
 FAR = endpoint(3, 2, BLUE_NET, "10.1.0.4/24", "fd00:1::4/64")
 RED_A = endpoint(4, 1, RED_NET, "10.1.0.2/24", "fd00:1::2/64")
 RED_FAR = endpoint(5, 2, RED_NET, "10.1.0.5/24", "fd00:1::5/64")
@@ -200,6 +201,27 @@ async def test_a_detached_container_is_silent_and_its_name_is_free_at_once(site:
         assert not agent.reconciler.failures
         assert ping(a, "10.1.0.3")
         assert ping(b, "fd00:1::2")
+
+
+async def test_an_address_with_another_mac_is_announced(site: HostSite) -> None:
+    """Who talked to the old one goes on without a pause; his neighbour entry says the new one at once."""
+    with contextlib.closing(Agent(site, ALONE)) as agent:
+        await agent.start(ALONE)
+        a = site.container(A)
+        for address in plain(B):
+            assert ping(a, address), address
+        await agent.enter(State("left", ALONE.here, ALONE.tenants, ALONE.networks, ALONE.members, (A,)))
+        await agent.enter(State("other", ALONE.here, ALONE.tenants, ALONE.networks, ALONE.members, (A, B_OTHER)))
+        with contextlib.closing(NetlinkSocket.open(a.fd)) as netlink:
+            for address in plain(B_OTHER):
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                wanted = address_bytes(address), mac_bytes(B_OTHER.mac)
+
+                def known(family: int = family) -> set[tuple[bytes, bytes]]:
+                    return {(held, mac) for _, _, held, mac in neighbour.dump_neighbours(netlink, family)}
+
+                eventually(known, lambda found, wanted=wanted: wanted in found, address)  # type: ignore[misc]
+                assert ping(a, address), address
 
 
 def underlay(first: HostSite, second: HostSite) -> None:

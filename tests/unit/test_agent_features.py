@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from plugin.agent.features import TRIALS, require_features
+from plugin.agent.features import OPENFLOW_TRIALS, TRIALS, Trial, require_features
 from plugin.kernel.netlink import NetlinkError
 from sdn.model.errors import HawseError, Kind
 
 
 @pytest.mark.root
-def test_this_kernel_has_all(tmp_path: Path) -> None:
-    require_features(tmp_path / "probe")
+@pytest.mark.parametrize("trials", [TRIALS, OPENFLOW_TRIALS], ids=["bridge", "openflow"])
+def test_this_kernel_has_all(trials: tuple[tuple[str, str, Trial], ...], tmp_path: Path) -> None:
+    require_features(tmp_path / "probe", trials)
     assert not (tmp_path / "probe").exists()
 
 

@@ -159,6 +159,11 @@ class Ports:
             found.add(ids[TENANT_KEY])
         return sorted(map(TenantId, found))
 
+    def strangers(self, names: Collection[str]) -> set[str]:
+        """Those of some names that are ports of somebody else's. In any thread."""
+        rows = list(self._rows["Interface"].values())
+        return {row["name"] for row in rows if row["name"] in names and row["name"] not in self.there}
+
     def plan(
         self,
         add: Mapping[str, NewPort],

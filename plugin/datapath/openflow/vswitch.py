@@ -119,6 +119,11 @@ class Vswitch:
         ports = self._switch.ports
         return {} if ports is None else ports.there.copy()
 
+    def strangers(self, names: Collection[str]) -> set[str]:
+        """Those of some devices' names that the database knows as ports of somebody else's bridge."""
+        ports = self._switch.ports
+        return set() if ports is None else ports.strangers(names)
+
     def networks(self) -> Mapping[int, tuple[str, str]]:
         """What hwint remembers of VNIs: (network, tenant)."""
         ports = self._switch.ports

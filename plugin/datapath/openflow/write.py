@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, ParamSpec
 
 from plugin.datapath.openflow.links import HostLinks
 from plugin.datapath.openflow.memory import Memory
 from plugin.datapath.openflow.objects import Name, Port, Uplink, external_ids
 from plugin.datapath.openflow.veths import Veths
-from plugin.datapath.openflow.vswitch import TUNNEL_PORT, Change, NewPort, Vswitch
+from plugin.datapath.openflow.vswitch import BRIDGE, TUNNEL_PORT, Change, NewPort, Vswitch
 from plugin.datapath.veth.announcement import FormerMacs, announcement, recipients
 from plugin.datapath.veth.batch import Errors, explain
 from plugin.datapath.veth.inside import Offers
 from plugin.datapath.veth.ports import parse_port_alias
 from plugin.datapath.veth.removal import Removal
 from plugin.kernel.netlink import NetlinkError
-from sdn.model.errors import HawseError, unavailable
+from sdn.model.errors import HawseError, conflict, unavailable
 from sdn.openflow.expand import changes_of
 from sdn.openflow.objects import TUNNEL, Speaker, Station
 from sdn.reconcile.datapath import Operation, Verb
@@ -137,6 +137,7 @@ class Write:
                 owner = parse_port_alias(port.row)
                 assert owner is not None
                 add[operation.key[1]] = NewPort(external_ids(owner))
+        self._leave_out(add, self._place.switch.strangers(add))
         remove = [operation.key[1] for operation in self._gone.get("port", ())]
         names: dict[int, tuple[str, str] | None] = {int(op.key[1]): None for op in self._gone.get("name", ())}
         given = {int(op.key[1]): _name(_after(op)) for op in self._put.get("name", ())}
@@ -150,6 +151,17 @@ class Write:
             self._refuse(error)
             self._veths.take_back(list(self._veths.made))
             return None
+
+    def _leave_out(self, add: dict[str, NewPort], strangers: Collection[str]) -> None:
+        """One of them would have the whole transaction refused."""
+        for name in strangers:
+            del add[name]
+            self.errors["port", name] = conflict(
+                f"cannot make {name} a port of {BRIDGE}: Open vSwitch has a port of that name in another bridge",
+                f"ovs-vsctl del-port {name}, if nobody needs it",
+                port=name,
+            )
+        self._veths.take_back([key for key in self._veths.made if key[1] in strangers])
 
     def _refuse(self, error: HawseError) -> None:
         """The database has done nothing of what it was told."""
