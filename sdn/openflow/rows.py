@@ -15,11 +15,11 @@ from sdn.openflow.flow import Flow, SetField
 from sdn.openflow.tables import CAUSE, Table, name_of
 from sdn.openflow.text import actions_text, match_text
 
-_IN_PORT: Final = re.compile(r"\bin_port=(\d+)")
-_OUTPUT: Final = re.compile(r"\boutput:(\d+)")
-_GOTO: Final = re.compile(r"\bgoto_table:(\d+)")
-_BECAUSE: Final = re.compile(rf"\bset_field:(\w+)->{CAUSE.text}\b")
-_CAUSE: Final = re.compile(rf"\b{CAUSE.text}=(\w+)")
+_NUMBERS: Final = re.compile(
+    rf"\b(?:(?P<port>in_port=|output:)(?P<number>\d+)|goto_table:(?P<table>\d+)"
+    rf"|set_field:(?P<because>\w+)->{CAUSE.text}\b|{CAUSE.text}=(?P<cause>\w+))"
+)
+"""Where a flow's text has a number that has a name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,10 +33,14 @@ class Names:
     endpoints: Mapping[str, str]
     networks: Mapping[int, tuple[str, str]]
     vnis: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    _names: dict[int, str] = dataclasses.field(init=False, default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        self._names.update((number, name) for name, number in self.ports.items())
 
     def port(self, number: int) -> str:
         """A port's name; its number as text where it has none."""
-        return next((name for name, known in self.ports.items() if known == number), str(number))
+        return self._names.get(number) or str(number)
 
     def endpoint_at(self, number: int) -> str:
         """The endpoint behind a port, by id; "" where none is known."""
@@ -95,11 +99,15 @@ def rows_of(entries: Iterable[Entry], names: Names) -> list[FlowRow]:
 
 def _named(text: str, names: Names) -> str:
     """With names for numbers of ports, tables and causes."""
-    text = _IN_PORT.sub(lambda found: f"in_port={names.port(int(found[1]))}", text)
-    text = _OUTPUT.sub(lambda found: f"output:{names.port(int(found[1]))}", text)
-    text = _GOTO.sub(lambda found: f"goto {name_of(int(found[1]))}", text)
-    text = _BECAUSE.sub(lambda found: f"cause:{_cause_name(found[1])}", text)
-    return _CAUSE.sub(lambda found: f"cause={_cause_name(found[1])}", text)
+
+    def name(found: re.Match[str]) -> str:
+        if found["port"]:
+            return f"{found['port']}{names.port(int(found['number']))}"
+        if found["table"]:
+            return f"goto {name_of(int(found['table']))}"
+        return f"cause:{_cause_name(found['because'])}" if found["because"] else f"cause={_cause_name(found['cause'])}"
+
+    return _NUMBERS.sub(name, text)
 
 
 def _cause_name(number: str) -> str:
