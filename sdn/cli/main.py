@@ -181,8 +181,9 @@ def show_help(words: tuple[str, ...]) -> int:
 
 def _print_group(group: str) -> None:
     _print_commands(f"hawse {group}: {GROUPS[group]}", below((group,)))
-    if f"{group}s" in TOPICS:
-        print(f"\n'hawse help {group}s' explains what they are about.")
+    for topic in (f"{group}s", f"{group}es"):
+        if topic in TOPICS:
+            print(f"\n'hawse help {topic}' explains what they are about.")
 
 
 def _print_commands(title: str, commands: list[Command]) -> None:

@@ -16,6 +16,8 @@ from sdn.client.client import quote, resource
 from sdn.model.errors import conflict, denied, invalid
 
 KIND = "switches"
+LOCAL = 0xFFFFFFFE
+"""OpenFlow's number of the bridge's own device."""
 FILES = {"key": "switch-key.pem", "certificate": "switch.pem", "authority": "authority.pem"}
 """What `certificate --out` writes: the names are those of the reply."""
 
@@ -107,13 +109,17 @@ def inspect(args: argparse.Namespace) -> int:
         keys = ("network", "name", "addresses", "mac", "rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
         header = ("PORT", "NUMBER", "STATE", "NETWORK", "NAME", "ADDRESSES", "MAC", "RX", "BYTES", "TX", "BYTES")
         print()
-        print_table(header, [(p["port"], p["number"] or "", _port_state(p), *(p[key] for key in keys)) for p in ports])
+        print_table(header, [(p["port"], _number(p), _port_state(p), *(p[key] for key in keys)) for p in ports])
     if problem:
         print(f"\nwithout counters: {problem}")
     if failures:
         print()
         print_table(("FAILURE", "WHY"), sorted(failures.items()))
     return Exit.OK
+
+
+def _number(port: dict[str, Any]) -> str:
+    return "LOCAL" if port["number"] == LOCAL else str(port["number"] or "")
 
 
 def _port_state(port: dict[str, Any]) -> str:

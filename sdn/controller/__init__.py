@@ -9,6 +9,7 @@ Vocabulary
     principal   who asks: a user by a token, a host by its secret, or nobody; `access` is what a route asks
     admission   tokens made, shown and ended, and machines that become hosts by them (`admission.Admission`)
     gate        before the TCP listeners: what a connection may take and cost until it has shown a credential
+    steering    switches without an agent: where they connect, and who programs each (`steering`)
     stream      a host's conversation: one WebSocket over TLS, bytes to and from a `HostStream`
 
 One stranger's walk: `acceptor` takes the connection, the `gate` waits for a first byte, has the handshake begun when it

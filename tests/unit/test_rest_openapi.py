@@ -35,12 +35,21 @@ async def test_responses_fit(served: Served) -> None:
     check(document, "post", "/v1/networks", made.status, made.body)
     agent = await Agent.connect(served.core, host["id"])
     attached = await agent.attach("web")
+    spec = {"name": "s1", "datapath_id": "00000000000000a1", "vtep4": "192.0.2.7"}
+    added = await served.ask("POST", "/v1/switches", spec)
+    check(document, "post", "/v1/switches", added.status, added.body)
+    bound = await served.ask("POST", "/v1/switches/s1/ports", {"port": "eth1", "network": "web"})
+    check(document, "post", "/v1/switches/{reference}/ports", bound.status, bound.body)
     for path, pattern in (
         ("/v1/tenants", "/v1/tenants"),
         ("/v1/networks", "/v1/networks"),
         ("/v1/networks/web", "/v1/networks/{reference}"),
         ("/v1/hosts", "/v1/hosts"),
         ("/v1/hosts/h1", "/v1/hosts/{reference}"),
+        ("/v1/hosts/s1", "/v1/hosts/{reference}"),
+        ("/v1/switches", "/v1/switches"),
+        ("/v1/switches/s1", "/v1/switches/{reference}"),
+        ("/v1/switches/h1", "/v1/switches/{reference}"),
         ("/v1/endpoints", "/v1/endpoints"),
         (f"/v1/endpoints/{attached.endpoint.id}", "/v1/endpoints/{reference}"),
         ("/v1/allocations", "/v1/allocations"),
@@ -53,6 +62,8 @@ async def test_responses_fit(served: Served) -> None:
         check(document, "get", pattern, answer.status, answer.body)
     credential = await served.ask("POST", "/v1/hosts/h1/credential")
     check(document, "post", "/v1/hosts/{reference}/credential", credential.status, credential.body)
+    certified = await served.ask("POST", "/v1/switches/s1/certificate")
+    check(document, "post", "/v1/switches/{reference}/certificate", certified.status, certified.body)
     agent.close()
 
 

@@ -104,7 +104,7 @@ class SwitchDatapath:
         """The flows with such a cookie; by default all that are ours. Raises: UNAVAILABLE."""
         bodies = await self._connection.flow_stats(cookie, mask, timeout_s=DUMP_TIMEOUT_S)
         try:
-            return [entry for body in bodies for entry in decode_entries(body)]
+            return await asyncio.to_thread(_decoded, bodies)
         except ValueError as error:
             raise HawseError(Kind.UNAVAILABLE, f"switch {self._name} tells its flows wrongly: {error}") from None
 
@@ -242,3 +242,8 @@ class SwitchDatapath:
         """See Datapath."""
         if self._retry is not None:
             self._retry.cancel()
+
+
+def _decoded(bodies: Sequence[bytes]) -> list[Entry]:
+    """Raises: ValueError."""
+    return [entry for body in bodies for entry in decode_entries(body)]
