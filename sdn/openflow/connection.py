@@ -306,9 +306,11 @@ class Connection(asyncio.Protocol):
             self._pump()
             for chunk in self._unsent:
                 self._transport.write(chunk)
-            self._unsent.clear()
             self._transport.close()
             self._loop.call_later(_FLUSH_S, self._transport.abort)
+        self._unsent.clear()
+        self._unsent_bytes, self._deaf = 0, False
+        self._writable.set()  # whoever waits for room is told that it is over
         if self._ended is not None:
             self._ended(self, error)
         events, self._events = self._events, None

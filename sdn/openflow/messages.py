@@ -3,7 +3,7 @@
 Each has a `message_type`, `body()` (its bytes without the header) and `parse(frame)` (of a whole message; raises
 ProtocolError). The xid is not the message's: it is the session's. Actions are bytes here, for `encode` and `decode`.
 
-Source: OpenFlow 1.3.5, sections 7.1 to 7.5; Open vSwitch's extensions as in its nicira-ext.h.
+Source: OpenFlow 1.3.5, sections 7.1 to 7.5.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import struct
-from typing import Any, ClassVar, Final, Protocol
+from typing import ClassVar, Final, Protocol
 
-from sdn.openflow.errors import NICIRA
 from sdn.openflow.framing import HEADER_BYTES, VERSION, Layout, ProtocolError, Type, framed, type_name
 
 NO_BUFFER: Final = 0xFFFFFFFF
@@ -281,30 +280,3 @@ class Experimenter:
         """Of a whole message. Raises: ProtocolError."""
         experimenter, kind = cls.LAYOUT.unpack(frame)
         return cls(experimenter, kind, frame[cls.LAYOUT.end :])
-
-
-def controller_id(number: int) -> Experimenter:
-    """Open vSwitch's NXT_SET_CONTROLLER_ID: which packet-ins (of actions that name a controller) come here."""
-    return Experimenter(NICIRA, 20, struct.pack(">6xH", number))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class SetAsync:
-    """SET_ASYNC: which events come, as bits by reason: (as equal or master, as slave)."""
-
-    message_type: ClassVar = Type.SET_ASYNC
-    LAYOUT: ClassVar = Layout("packet_in:2I port_status:2I flow_removed:2I")
-
-    packet_in: tuple[int, int] = (0, 0)
-    port_status: tuple[int, int] = (7, 7)
-    flow_removed: tuple[int, int] = (0, 0)
-
-    def body(self) -> bytes:
-        """Without the header."""
-        return self.LAYOUT.pack(*self.packet_in, *self.port_status, *self.flow_removed)
-
-    @classmethod
-    def parse(cls, frame: bytes) -> SetAsync:
-        """Of a whole message. Raises: ProtocolError."""
-        bits: Any = cls.LAYOUT.unpack(frame, exact=True)
-        return cls(bits[0:2], bits[2:4], bits[4:6])

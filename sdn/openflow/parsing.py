@@ -19,7 +19,6 @@ from sdn.openflow.messages import (
     Plain,
     RoleReply,
     RoleRequest,
-    SetAsync,
 )
 from sdn.openflow.multipart import MultipartReply, MultipartRequest
 from sdn.openflow.notices import FlowRemoved, PacketIn, PortStatus
@@ -74,6 +73,5 @@ _PARSERS: Final[dict[Type, Callable[[bytes], Any]]] = {
     Type.ROLE_REQUEST: RoleRequest.parse,
     Type.ROLE_REPLY: RoleReply.parse,
     Type.EXPERIMENTER: _experimenter,
-    Type.SET_ASYNC: SetAsync.parse,
 }
 """Others are handed on as they are."""

@@ -318,7 +318,11 @@ async def test_a_peer_that_does_not_read_is_not_written_to_without_end(tmp_path,
         assert (1 << 20) < connection._unsent_bytes < (2 << 20)
         with pytest.raises(HawseError, match=r"has not read what it was sent in 0.05 s"):
             await connection.barrier()
+        waiting = asyncio.ensure_future(connection.barrier(timeout_s=60))
+        await asyncio.sleep(0)
         connection.close()
+        with pytest.raises(HawseError, match="is not open"):
+            await waiting
         await asyncio.wait_for(connection.wait_closed(), 10)
 
 

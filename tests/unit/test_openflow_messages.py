@@ -28,8 +28,6 @@ from sdn.openflow.messages import (
     Role,
     RoleReply,
     RoleRequest,
-    SetAsync,
-    controller_id,
     encode,
     output,
     with_xid,
@@ -98,9 +96,6 @@ BOTH_SEND = {
     ),
     "experimenter": st.tuples(bits32, bits32, some_bytes).map(
         lambda parts: (Experimenter(*parts), lambda: OSKEN.OFPExperimenter(SWITCH, *parts))
-    ),
-    "set async": st.tuples(*[st.tuples(bits32, bits32)] * 3).map(
-        lambda parts: (SetAsync(*parts), lambda: OSKEN.OFPSetAsync(SWITCH, *parts))
     ),
     "bundle control": st.tuples(bits32, st.sampled_from(Verb), bits16).map(
         lambda parts: (BundleControl(*parts).message(), lambda: OSKEN.ONFBundleCtrlMsg(SWITCH, *parts, []))
@@ -224,10 +219,6 @@ def test_role_and_configuration_are_to_os_ken_what_they_are(role, generation, fl
     assert (reply.flags, reply.miss_send_len) == (flags, miss)
 
 
-def test_a_controllers_number_is_open_vswitchs_message() -> None:
-    assert encode(controller_id(7), 1) == bytes.fromhex("04040018 00000001 00002320 00000014 000000000000 0007")
-
-
 def test_counts_of_tables_and_flows_are_read() -> None:
     table = bytes.fromhex("03000000 00000007 0000000000000009 0000000000000005")
     theirs = by_os_ken(encode(MultipartReply(Part.TABLE, table * 2), XID)).body
@@ -263,7 +254,6 @@ VALUES = st.one_of(
     st.builds(PacketOut, some_bytes, st.binary(max_size=3).map(lambda seed: output(len(seed)) * len(seed)), bits32),
     st.builds(RoleRequest, st.sampled_from(Role), bits64),
     st.builds(RoleReply, st.sampled_from(Role), bits64),
-    st.builds(SetAsync, *[st.tuples(bits32, bits32)] * 3),
     st.builds(MultipartRequest, st.sampled_from(Part), some_bytes, bits16),
     st.builds(MultipartReply, st.sampled_from(Part), some_bytes, bits16),
     st.builds(Experimenter, st.just(7), bits32, some_bytes),
