@@ -3,7 +3,7 @@
 Checksums are adjusted by what changed, as the switch does: one that was wrong stays wrong by as much.
 
 Source: OpenFlow 1.3.5, section 7.2.3.7; RFC 791, 826, 1624, 4443, 4861, 8200; ovs-fields(7). Limits: one VLAN tag is
-seen (the switch's default), and changes of tags are not written.
+seen (the switch's default), and neither tags nor what no flow of ours sets are written.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _ARP_AT = {
     Field.ARP_THA: 18,
     Field.ARP_TPA: 24,
 }
+_UNWRITTEN = {Field.ETH_TYPE, Field.VLAN_VID, Field.VLAN_PCP, Field.IP_PROTO, Field.IP_FRAG}
+_UNWRITTEN |= {Field.IP_DSCP, Field.IP_ECN, Field.IPV6_LABEL}
 _PAD_MAX = 255
 
 Values = dict[Field, int]
@@ -194,6 +196,7 @@ def _extract_discovery(segment: bytes, values: Values, places: Places, start: in
 def write(frame: bytes, before: Values, values: Values, places: Places) -> bytes:
     """The frame with the fields that are not what they were before."""
     changed = {field: values[field] for field in values if values[field] != before.get(field, 0)}
+    assert not changed.keys() & _UNWRITTEN, f"not known how to write: {changed.keys() & _UNWRITTEN}"
     written = bytearray(frame)
 
     def put(field: Field, at: int) -> None:

@@ -153,7 +153,10 @@ async def test_a_switch_tells_what_it_was_sent_byte_for_byte(switch: VswitchProc
         found = by_identity.pop((sent.table, sent.priority, sent.match), None)
         assert found is not None, f"not told as it was sent: {flow_text(flow)}"
         assert found._replace(packets=0, bytes=0) == sent, flow_text(flow)
-        assert flow_of(found) == flow
+        read = flow_of(found)
+        assert read == flow
+        assert isinstance(read, Flow)
+        assert encode_add(read) == encode_add(flow)  # tuples of other kinds with equal numbers are equal
     assert by_identity == {}
 
 
