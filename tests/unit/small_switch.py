@@ -11,20 +11,29 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sdn.controller.listen import Address, OpenflowAddress
+from sdn.controller.steering.flows import lower
 from sdn.controller.steering.listener import OpenflowListener
+from sdn.controller.topics import snapshot
 from sdn.model.errors import HawseError
-from sdn.openflow import cookies
+from sdn.model.stream import Delta, Sync
+from sdn.openflow import cookies, pipeline
 from sdn.openflow.bundle import BundleAdd, BundleControl, Verb
 from sdn.openflow.connection import Connection
 from sdn.openflow.decode import Entry, entry_of
+from sdn.openflow.encode import encode_add
 from sdn.openflow.errors import Error
 from sdn.openflow.events import Asked, Event
+from sdn.openflow.expand import adds_of
 from sdn.openflow.framing import Type
 from sdn.openflow.messages import Features, Plain
 from sdn.openflow.multipart import MultipartReply, MultipartRequest, Part
 from sdn.openflow.notices import Port, PortChange, PortStatus
+from sdn.openflow.objects import TUNNEL
 from sdn.openflow.session import End
+from sdn.reconcile.world import World
 from sdn.store.memory import Disk
 from tests.unit.openflow_objects import FOREIGN, Tables
 from tests.unit.rest_server import Answer, Served, running
@@ -35,6 +44,7 @@ DELETE = 3
 TABLE_FULL = (5, 1)
 _STATS = struct.Struct(">HBxIIHHHH4xQQQ")
 _PART_BYTES = 20_000
+_delta = msgspec.msgpack.Decoder(Delta)
 _DONE = {
     Verb.OPEN: Verb.OPENED,
     Verb.CLOSE: Verb.CLOSED,
@@ -202,6 +212,35 @@ class Centre:
                 if all(host["state"] in ("applied", "failed") for host in hosts):
                     return hosts
                 await asyncio.sleep(0.01)
+
+    def expected(self, switch: SmallSwitch, name: str = "s1") -> set[tuple[Any, ...]]:
+        """The flows that a switch should have, by the core's state alone. All that is bound must be a port of it."""
+        state = self.served.core.state
+        host = state.hosts[state.names.hosts[name]]
+        world = World(host.id)
+        world.begin(resumed=False)
+        world.set_here(host.vtep4, host.vtep6)
+        for topic in state.topics_of(host.id):
+            for message in snapshot(topic, 1, state):
+                world.apply(_delta.decode(message.data))
+        world.apply(Sync(revision=1))
+        numbers = {port.name: port.number for port in switch.ports.values()}
+        numbers |= {TUNNEL: numbers[state.switches[host.id].tunnel_port]}
+        objects = [lower(unit, world.context()) for unit in world.units()]
+        messages = [m for each in objects for key, value in each.items() for m in adds_of(key, value, numbers)]
+        messages += map(encode_add, pipeline.pipeline(numbers[TUNNEL]))
+        told = map(entry_of, messages)
+        return {(e.table, e.priority, e.match, e.cookie, e.instructions) for e in told}
+
+    async def converged(self, switch: SmallSwitch, name: str = "s1") -> None:
+        """Wait until it has what it should."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while switch.ours() != self.expected(switch, name):  # noqa: ASYNC110 it is a look from outside
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            there, wanted = switch.ours(), self.expected(switch, name)
+            raise AssertionError(f"too much: {there - wanted}\nmissing: {wanted - there}") from None
 
     async def until(self, ready: Callable[[Any], bool], what: str, switch: str = "s1") -> Any:
         """Look at a switch, as the API shows it, until it is so."""
