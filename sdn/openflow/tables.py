@@ -11,13 +11,14 @@ goes to FORWARD, where only a port of this switch is left for it.
 What a flow cannot do, a kernel's bridge can. These differences to the bridge datapath are known, and harmless:
 
 * A flow does not see IPv6's extension headers, only what is behind them. Neighbour discovery behind them shows by its
-  length; of what follows a fragment header, only what a first fragment hides shows. (A later fragment of such a packet
-  passes, and comes to nothing without its first.)
+  length, if nothing else is wrong with it; of what follows a fragment header, only what a first fragment hides shows.
+  (A later fragment of such a packet passes, and comes to nothing without its first.)
 * Of a packet that is longer than its frame nothing is known, its source neither: its cause is `protocol` in any case.
-* Ethernet of 1983 with an LLC/SNAP header is seen as the protocol inside it, and checked as such.
+* What follows a header of LLC and SNAP (IEEE 802) is seen as if it came without, and checked as such.
 * The gateway answers ARP, neighbour discovery and echo; other packets for its addresses end without an answer.
 * Who asks for an IPv6 address without telling his own MAC is answered without a MAC. (Only who knows it may ask so.)
 * A question for an address that is there is answered, even if it was sent to a MAC that is not.
+* A subnet's broadcast address, sent to the gateway's MAC, is `no-router` and not `not-here`.
 
 Limit: fragments are seen with their ports only where the switch's fragment handling is `nx-match` (OFPT_SET_CONFIG with
 flags 3): whoever programs a switch sets it first.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
     ICMPv6ND_NA,
@@ -171,6 +171,8 @@ def odd_frames() -> Iterator[tuple[str, bytes, str]]:
     yield "a question in a fragment", bytes(_to(BOB) / _six(BOB) / _first() / question / own_mac), "nd-spoof"
     own = ICMPv6ND_NS(tgt=ALICE.ip6)
     yield "a question for its own in a fragment", bytes(_to(BOB) / _six(BOB) / _first() / own), "nd-spoof"
+    to_all = Ether(src=ALICE.mac, dst="33:33:00:00:00:01") / IPv6(src=ALICE.ip6, dst="ff02::1", hlim=255)
+    yield "an answer to all in a fragment", bytes(to_all / _first() / answer / own_target), "nd-spoof"
     yield "an answer in a fragment", bytes(_to(BOB) / _six(BOB) / _first() / answer / own_target), "nd-spoof"
     hidden = _to(BOB) / _six(BOB) / _first(60) / Raw(bytes(IPv6ExtHdrDestOpt(nh=6)))
     yield "a first fragment that hides its TCP", bytes(hidden), "protocol"
@@ -203,7 +205,11 @@ def questions() -> Iterator[tuple[str, bytes, str]]:
     everyone = {"bob": BOB, "carol": CAROL, "the gateway": GATEWAY}
     for name, who in everyone.items():
         yield f"who is {name}", arp_request(ALICE, who.ip4), "alice"
-        yield f"who is {name}, IPv6", solicitation(ALICE, who.ip6), "alice"
+        asked = solicitation(ALICE, who.ip6)
+        yield f"who is {name}, IPv6", asked, "alice"
+        head = IPv6(src=ALICE.ip6, dst=Ether(asked)[IPv6].dst, hlim=255)
+        without = Ether(src=ALICE.mac, dst=Ether(asked).dst) / head / ICMPv6ND_NS(tgt=who.ip6)
+        yield f"who is {name}, IPv6, not saying who asks", bytes(without), "alice"
     yield "who is nobody", arp_request(ALICE, "10.2.0.99"), "nothing"
     yield "who is nobody, IPv6", solicitation(ALICE, "fd00:1::99"), "nothing"
     yield "who is of another network", arp_request(ALICE, "10.1.0.34"), "nothing"
@@ -226,7 +232,13 @@ def gateway_frames() -> Iterator[tuple[str, bytes, str]]:
 
     yield "for the gateway, and no ping", to(GATEWAY.ip4), "nothing"
     yield "for the gateway, and no ping, IPv6", to(GATEWAY.ip6), "nothing"
-    yield "a ping", bytes(_to(GATEWAY) / _six(GATEWAY) / ICMPv6EchoRequest(data=b"x")), "alice"
+    echo = IP(src=ALICE.ip4, dst=GATEWAY.ip4) / ICMP(id=7) / Raw(b"x")
+    yield "a ping", bytes(_to(GATEWAY) / echo), "alice"
+    later = IP(src=ALICE.ip4, dst=GATEWAY.ip4, proto=1, frag=9) / Raw(b"x" * 16)
+    yield "a later fragment of a ping", bytes(_to(GATEWAY) / later), "alice"
+    later6 = IPv6ExtHdrFragment(offset=9, m=0, id=9, nh=58) / Raw(b"x" * 16)
+    yield "a later fragment of a ping, IPv6", bytes(_to(GATEWAY) / _six(GATEWAY) / later6), "alice"
+    yield "a ping, IPv6", bytes(_to(GATEWAY) / _six(GATEWAY) / ICMPv6EchoRequest(data=b"x")), "alice"
     yield "another network's gateway", to("10.1.0.1"), "not-here"
     for address in ("0.0.0.0", "127.0.0.1", "224.0.0.251", "255.255.255.255", "::1", "ff02::1"):
         yield f"for {address}", to(address), "not-here"
@@ -257,6 +269,8 @@ def arrivals() -> Iterator[tuple[str, int, str, bytes, str]]:
     yield "for whoever is elsewhere", vni, theirs, udp4(BOB, CAROL), "nothing"
     yield "for nobody", vni, theirs, udp4(CAROL, dataclasses.replace(BOB, mac="0a:66:00:00:00:01")), "nothing"
     yield "for the gateway", vni, theirs, udp4(CAROL, GATEWAY), "nothing"
+    beyond = dataclasses.replace(GATEWAY, ip4="192.0.2.77")
+    yield "for somebody beyond, by the gateway's MAC", vni, theirs, udp4(CAROL, beyond), "nothing"
     yield "to all", vni, theirs, udp4(CAROL, dataclasses.replace(BOB, mac=BROADCAST_MAC)), "nothing"
     yield "a question", vni, theirs, arp_request(CAROL, BOB.ip4), "nothing"
     yield "a question, IPv6", vni, theirs, solicitation(CAROL, BOB.ip6), "nothing"
