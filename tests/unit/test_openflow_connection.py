@@ -15,9 +15,8 @@ import uvloop
 from sdn.controller.authority import make_authority
 from sdn.model.errors import HawseError, Kind
 from sdn.openflow import connection as connections
-from sdn.openflow.address import Address
 from sdn.openflow.connection import Connection, connect
-from sdn.openflow.errors import Error, RefusedError
+from sdn.openflow.errors import RefusedError
 from sdn.openflow.events import Asked, Complaint, Ended
 from sdn.openflow.framing import ProtocolError, Type
 from sdn.openflow.messages import (
@@ -385,30 +384,9 @@ async def test_closing_within_an_event_is_its_end(tmp_path) -> None:
         assert events == [PacketIn(b"in", 1, 0, 0, total_bytes=2), Ended(None)]
 
 
-@pytest.mark.parametrize(
-    "text", ["", "unix:relative", "tcp:host", "tcp::6653", "tcp:h:65536", "ssl:h:x", "udp:h:1", "tcp:h:²"]
-)
-def test_what_is_no_address_is_refused(text) -> None:
-    with pytest.raises(HawseError, match="is no place of a switch") as caught:
-        Address.parse(text)
-    assert caught.value.kind is Kind.INVALID
-
-
-@pytest.mark.parametrize(
-    "text", ["unix:/run/x.mgmt", "tcp:192.0.2.1:6653", "ssl:[2001:db8::1]:6653", "tcp:host.example:1"]
-)
-def test_an_address_is_written_as_it_is_read(text) -> None:
-    assert str(Address.parse(text)) == text
-
-
 async def test_tls_and_what_it_needs_go_together() -> None:
     assert "needs a certificate" in (await _refused("ssl:127.0.0.1:1")).message
     assert (
         "has no use for"
         in (await _refused("tcp:127.0.0.1:1", tls=verifying_context(make_authority(0).certificate.pem))).message
     )
-
-
-def test_an_error_has_room_for_what_is_sent_back() -> None:
-    assert Error(1, 1, encode(EchoRequest(b"abc"), 42)).refused_xid == 42
-    assert Error(1, 1, b"short").refused_xid is None

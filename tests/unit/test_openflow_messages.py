@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from os_ken.ofproto import ofproto_parser, ofproto_v1_3, ofproto_v1_3_parser
 
 from sdn.model.errors import HawseError, Kind
-from sdn.openflow import bundle, errors, multipart
+from sdn.openflow import bundle, multipart
 from sdn.openflow.bundle import BundleAdd, BundleControl, Verb
-from sdn.openflow.errors import Error, Refusal
+from sdn.openflow.errors import Error
 from sdn.openflow.framing import HEADER_BYTES, ProtocolError, Type
 from sdn.openflow.messages import (
     Configuration,
@@ -346,62 +346,6 @@ def test_a_part_with_half_an_entry_is_refused() -> None:
 def test_a_ports_name_that_is_no_text_is_shown() -> None:
     port = Port(1, "02:00:00:00:00:01", "x")
     assert Port.decode(port.encode().replace(b"x", b"\xff"), 0).name == "\\xff"
-
-
-_PREFIXES = {
-    "HELLO_FAILED": "OFPHFC",
-    "BAD_REQUEST": "OFPBRC",
-    "BAD_ACTION": "OFPBAC",
-    "BAD_INSTRUCTION": "OFPBIC",
-    "BAD_MATCH": "OFPBMC",
-    "FLOW_MOD_FAILED": "OFPFMFC",
-    "GROUP_MOD_FAILED": "OFPGMFC",
-    "PORT_MOD_FAILED": "OFPPMFC",
-    "TABLE_MOD_FAILED": "OFPTMFC",
-    "QUEUE_OP_FAILED": "OFPQOFC",
-    "SWITCH_CONFIG_FAILED": "OFPSCFC",
-    "ROLE_REQUEST_FAILED": "OFPRRFC",
-    "METER_MOD_FAILED": "OFPMMFC",
-    "TABLE_FEATURES_FAILED": "OFPTFFC",
-}
-
-
-def test_every_error_has_the_name_that_it_has_to_os_ken() -> None:
-    for name, prefix in _PREFIXES.items():
-        number = getattr(ofproto_v1_3, f"OFPET_{name}")
-        codes = {key: value for key, value in vars(ofproto_v1_3).items() if key.startswith(f"{prefix}_")}
-        assert codes
-        for key, code in codes.items():
-            assert Error(number, code).text == f"{name} {key.removeprefix(prefix + '_')}"
-    for key, value in vars(ofproto_v1_3).items():
-        if key.startswith("ONFERR_ET_") and value < 2316:
-            code = key.removeprefix("ONFERR_ET_").replace("FAILED", "MSG_FAILED")
-            assert Error(0xFFFF, value, b"", errors.ONF).text == f"BUNDLE_FAILED {code}"
-
-
-def test_an_error_that_nobody_knows_still_has_a_text() -> None:
-    assert Error(77, 3).text == "error of type 77, code 3"
-    assert Error(4, 99).text == "BAD_MATCH, code 99"
-    assert Error(0xFFFF, 5, b"", 0x1234).text == "error 5 of 0x00001234"
-    assert Error(0xFFFF, 999, b"", errors.NICIRA).text == "error 999 of Nicira"
-    assert Error(0, 0, b"version?\x1b\n").text == "HELLO_FAILED INCOMPATIBLE (version??)"
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (Error(5, 1), Kind.EXHAUSTED),
-        (Error(5, 4), Kind.DENIED),
-        (Error(1, 10), Kind.DENIED),
-        (Error(0xFFFF, 2314, b"", errors.ONF), Kind.UNAVAILABLE),
-        (Error(4, 9), Kind.INTERNAL),
-    ],
-)
-def test_an_error_is_of_a_kind(error, kind) -> None:
-    refused = Refusal(2, error).as_error("the flows of endpoint e1 on hwint")
-    assert refused.kind is kind
-    assert refused.message == f"the switch refuses the flows of endpoint e1 on hwint: {error.text}"
-    assert refused.facts == {"openflow_error": error.text, "place": 2}
 
 
 def test_another_xid_changes_nothing_else() -> None:
