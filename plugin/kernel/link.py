@@ -36,7 +36,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 GROUP_LINK = 1 << 0
 """The notification group of links, as a bit for `NetlinkSocket.open`."""
 
-IFF_UP = 1
+IFF_UP, IFF_PROMISC = 0x1, 0x100
 LOOPBACK = 1
 """The index of `lo` in every namespace."""
 
@@ -65,6 +65,8 @@ PORT_FLAGS |= {"neigh_suppress": 32}
 class Link:
     """One link as the kernel tells of it. `peer`: the index of a veth's other end, in its own namespace.
 
+    `promiscuous`: somebody listens to all that arrives.
+
     `data` and `port` are the attributes of the kind and of the bridge port, undecoded.
     """
 
@@ -80,6 +82,7 @@ class Link:
     kind: str
     data: dict[int, bytes]
     port: dict[int, bytes]
+    promiscuous: bool = False
 
     @property
     def port_flags(self) -> frozenset[str]:
@@ -250,6 +253,7 @@ def decode(buffer: bytes, offset: int, end: int) -> Link:
         kind=kind,
         data=data,
         port=port or _nested(found.get(_IFLA_PROTINFO)),
+        promiscuous=bool(flags & IFF_PROMISC),
     )
 
 

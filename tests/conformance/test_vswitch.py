@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,18 @@ def made(site: VswitchSite) -> VswitchSite:
 def _flow(port: int, last: int = 0) -> Flow:
     terms = match(in_port(port), eth_src(f"0a:00:00:00:00:{last:02x}"))
     return Flow(0, 100, terms, (Output(1),), cookie=cookies.of_network(100))
+
+
+def _links(site: VswitchSite) -> dict[str, tuple[object, ...]]:
+    """Those of the way out: MTU, flags that matter, addresses."""
+    told = json.loads(site.process.run("ip", "-n", site.here.name, "-j", "addr"))
+    return {
+        link["ifname"]: (
+            link["mtu"], {"UP", "PROMISC"} & set(link["flags"]), sorted(each["local"] for each in link["addr_info"]),
+        )
+        for link in told
+        if link["ifname"] in ("hwu0", "hwu1", "hwphy")
+    }  # fmt: skip
 
 
 class TestWhatIsMade:
@@ -131,6 +144,18 @@ class TestPorts:
         assert "cannot make hwv4 a port of hwint" in errors["hwv4"].message
         assert made.vswitch.ports()["hwv3"].number == change.numbers["hwv3"]
         assert not made.news.is_set(), "who waited for it was told"
+
+    def test_a_device_that_is_made_anew_is_listened_to(self, made: VswitchSite):
+        """The switch keeps a device open whose name goes and comes in one step: it would hear nothing."""
+        for together in (True, False):
+            made.here.ip("link del hwv1")
+            made.veth("hwv1")
+            if not together:
+                made.vswitch.change(add={}, remove=("hwv1",), networks={})
+            new = {"hwv1": NewPort({"hawse-tenant": "t1"})}
+            change = made.vswitch.change(add=new, remove=("hwv1",) if together else (), networks={})
+            assert change.wait() == {}
+            assert "PROMISC" in made.process.run("ip", "-n", made.here.name, "link", "show", "hwv1")
 
     def test_what_it_remembers_can_be_changed(self, made: VswitchSite):
         before = made.vswitch.ports()["hwv1"].number
@@ -232,14 +257,17 @@ class TestOtherHands:
             "link set hwu0 down",
             "link set hwu1 mtu 1400",
             "link set hwphy down",
+            "link del hwphy",
+            "link del hwint",
             "addr flush dev hwphy",
             "addr add 192.0.2.77/32 dev hwphy",
         ],
     )
     def test_on_links(self, made: VswitchSite, deed: str):
+        before = _links(made)
         made.here.ip(deed)
-        wait_until(lambda: made.vswitch.intact() != [] or made.news.is_set(), "it is seen")
         made.vswitch.mend()
+        wait_until(lambda: _links(made) == before, "it is as it was")
         made.wait_intact()
 
     @pytest.mark.parametrize("table", ["netdev hawse-uplink", "inet hawse-ports", "arp hawse-ports"])

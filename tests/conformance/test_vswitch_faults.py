@@ -65,10 +65,15 @@ def served(path: Path, talk: Talk) -> Iterator[None]:
                 talk(client)
 
         threading.Thread(target=serve, daemon=True).start()
-        undo.callback(lambda: [client.close() for client in made])
+        undo.callback(_close_all, made)
         undo.callback(listener.shutdown, socket.SHUT_RDWR)
         undo.callback(path.unlink, missing_ok=True)
         yield
+
+
+def _close_all(clients: list[socket.socket]) -> None:
+    for client in clients:
+        client.close()
 
 
 def refusal(call: Callable[[], object]) -> HawseError:

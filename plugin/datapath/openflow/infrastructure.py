@@ -9,7 +9,7 @@ Source: ovs-vswitchd.conf.db(5).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from plugin.kernel.ovsdb import (
@@ -163,7 +163,7 @@ def _port_fault(bridge: WantedBridge, name: str, interface: Row | None) -> str:
         return f"the port {name} of {bridge.name} does not work: {error[0]}"
     if not wanted.is_met(interface):
         return f"the port {name} of {bridge.name} has other settings"
-    if interface["ofport"] != () and interface["mac_in_use"] == ():
+    if interface["ofport"] != () and interface["mac_in_use"] == () and name != BRIDGE:  # whose device nobody uses
         return f"the device of the port {name} of {bridge.name} is gone"
     number = interface["ofport"]
     if wanted.number and number not in (wanted.number, ()):
@@ -247,6 +247,19 @@ def _mended_bridge(rows: Rows, bridge: WantedBridge, there: tuple[str, Row]) -> 
     return found
 
 
+def port_removal(rows: Rows, owner: str, bridge: str, name: str) -> list[Operation]:
+    """What removes a port of a bridge of ours. The switch lets go of a device only when it has seen it gone."""
+    there = bridge_row(rows, bridge, owner)
+    port = find(rows, "Port", name)
+    if there is None or port is None or port[0] not in elements(there[1]["ports"]):
+        return []
+    root = next(iter(rows["Open_vSwitch"]))
+    return [
+        mutate("Bridge", there[0], ("ports", "delete", reference(port[0]))),
+        mutate("Open_vSwitch", root, ("next_cfg", "+=", 1)),
+    ]
+
+
 def _new_port(name: str, port: WantedPort) -> list[Operation]:
     return [
         insert("Interface", port.row(name), f"{name}_interface"),
@@ -254,9 +267,11 @@ def _new_port(name: str, port: WantedPort) -> list[Operation]:
     ]
 
 
-def removal(rows: Rows, owner: str) -> list[Operation]:
-    """What removes our bridges with all that is in them."""
-    ours = [uuid for uuid, row in rows["Bridge"].items() if row["external_ids"].get(OWNER) == owner]
+def removal(rows: Rows, owner: str, names: Collection[str] = (BRIDGE, PHYSICAL)) -> list[Operation]:
+    """What removes bridges of ours with all that is in them."""
+    ours = [
+        uuid for uuid, row in rows["Bridge"].items() if row["name"] in names and row["external_ids"].get(OWNER) == owner
+    ]
     if not ours:
         return []
     root = next(iter(rows["Open_vSwitch"]))

@@ -73,6 +73,7 @@ class Ports:
         self._wanted: dict[str, tuple[int, Mapping[str, str]]] = {}
         self._wanted_networks: dict[int, tuple[str, str]] = {}
         self._undecided: set[str] = set()
+        self._left: set[str] = set()
         self._last = FIRST_NUMBER - 1
         self._read()
         self.accept()
@@ -121,7 +122,9 @@ class Ports:
         touched: set[str] = set()
         news: set[str] = set()
         for change in changes:
-            if change.table == "Bridge":
+            if change.table == "Open_vSwitch":
+                self._note_done(change)
+            elif change.table == "Bridge":
                 touched |= self._note_bridge(change)
                 news |= {""} if self.networks != self._wanted_networks else set()
             elif change.table == "Interface" and change.uuid in self._interfaces and change.after is not None:
@@ -129,6 +132,12 @@ class Ports:
                 self.there[name] = row_of(change.after)
                 touched.add(name)
         return news | {name for name in touched if not self._is_as_wanted(name)}
+
+    def _note_done(self, change: RowChange) -> None:
+        """The switch has let go of the devices of ports that are gone."""
+        row = change.after
+        if row is not None and row["cur_cfg"] >= row["next_cfg"]:
+            self._left &= self._uuids.keys()
 
     def _note_bridge(self, change: RowChange) -> set[str]:
         row = change.after or change.before
@@ -164,6 +173,15 @@ class Ports:
         rows = list(self._rows["Interface"].values())
         return {row["name"] for row in rows if row["name"] in names and row["name"] not in self.there}
 
+    def again(self, add: Collection[str], remove: Collection[str]) -> list[str]:
+        """New ports whose name the switch has, or had a moment ago, for another device."""
+        known = set(remove) | self._left
+        return [name for name in add if name in known or (name in self.there and not self._is_sound(name))]
+
+    def _is_sound(self, name: str) -> bool:
+        there = self.there[name]
+        return bool(there.number) and not there.error
+
     def plan(
         self,
         add: Mapping[str, NewPort],
@@ -188,11 +206,10 @@ class Ports:
                 kept.append(update("Interface", uuid, {"external_ids": encode_map(port.external_ids)}))
                 self._wanted[name] = there.number, port.external_ids
                 continue
-            if there is not None:
-                gone.add(self._uuids[name])
             new[name] = self._number(taken), port
         for name in remove:
             self._wanted.pop(name, None)
+        self._left = (self._left | {name for name in remove if name in self._uuids}) - new.keys()
         self._wanted |= {name: (number, port.external_ids) for name, (number, port) in new.items()}
         self._undecided |= new.keys()
         operations = [*kept, *_inserts(new), *self._mutations(found[0], new, gone, networks)]

@@ -55,7 +55,7 @@ class Session:
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._connections: dict[str, Connection] = {}
         self._control: Control | None = None
-        self._watching = False
+        self._watched: Connection | None = None
         self.database: Database
 
     @classmethod
@@ -100,13 +100,6 @@ class Session:
             each.close()
         for _, waiting in self._waiting:
             waiting.cancel()
-
-    def let_go(self) -> None:
-        """Hang up on the bridges, which are about to go; asked for again, they are connected to again."""
-        for each in self._connections.values():
-            each.close()
-        self._connections.clear()
-        self._watching = False
 
     # The database ---------------------------------------------------------------------------------------------------
 
@@ -168,6 +161,10 @@ class Session:
             await self.transact(operations, attempt)
             await self.settle()
 
+    def configured(self) -> Operation:
+        """Has the switch say when it has done what a transaction says."""
+        return ovsdb.mutate("Open_vSwitch", next(iter(self.database.rows["Open_vSwitch"])), ("next_cfg", "+=", 1))
+
     async def settle(self) -> None:
         """Wait until the switch has done what the database says."""
         rows = self.database.rows["Open_vSwitch"]
@@ -209,11 +206,12 @@ class Session:
             made.send(Configuration(FRAGMENTS_WITH_PORTS))
         return made
 
-    def leave(self) -> None:
-        """Hang up on the bridges, which are about to go."""
-        connections, self._connections, self._watching = self._connections, {}, False
-        for each in connections.values():
-            each.close()
+    def leave(self, *names: str) -> None:
+        """Hang up on bridges that are about to go."""
+        for name in names:
+            known = self._connections.pop(name, None)
+            if known is not None:
+                known.close()
 
     async def command(self, commands: Sequence[Command]) -> list[str | HawseError]:
         """What `ovs-appctl` would; what each prints, or why it is refused. Raises: UNAVAILABLE; the session is over."""
@@ -280,8 +278,8 @@ class Session:
     async def watch_flows(self) -> None:
         """Be told of what others do to hwint's flows; an older Open vSwitch cannot, and then a read finds it."""
         there = await self.bridge()
-        if not self._watching:
-            self._watching = True
+        if self._watched is not there:
+            self._watched = there
             with contextlib.suppress(RefusedError):
                 await there.multipart(multipart.monitor_request(1))
 

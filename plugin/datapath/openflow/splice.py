@@ -36,9 +36,9 @@ _LOOPBACK: Final = "lo"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Underlay:
-    """What the host's kernel says of the way to the members. `links`: their names. `problems`: sentences."""
+    """What the host's kernel says of the way to the members. `links`: names and indexes. `problems`: sentences."""
 
-    links: frozenset[str]
+    links: Mapping[str, int]
     mtu_bytes: int
     ways: Mapping[str, NextHop]
     problems: tuple[str, ...]
@@ -66,7 +66,7 @@ def survey(netlink: NetlinkSocket, vteps: Collection[str], members: Iterable[str
             links[way.index] = None
     found = [known for known in (_link(netlink, index) for index in links) if known and known.name != _LOOPBACK]
     mtu = max((known.mtu_bytes for known in found), default=MTU_BYTES)
-    return Underlay(frozenset(known.name for known in found), min(mtu, 65000), ways, tuple(problems))
+    return Underlay({known.name: known.index for known in found}, min(mtu, 65000), ways, tuple(problems))
 
 
 def _link(netlink: NetlinkSocket, index: int) -> link.Link | None:
@@ -133,11 +133,21 @@ class Splice:
         if any(ethtool.read_feature(self.netlink, KERNEL_END, feature) for feature in _OFF):
             ethtool.write_features(self.netlink, KERNEL_END, _OFF)
 
+    def has_physical(self) -> bool:
+        """Whether hwphy's device is there."""
+        return self._get(PHYSICAL) is not None
+
+    def is_listened_to(self) -> bool:
+        """Whether the switch takes what arrives on its end, and not on a former device of that name."""
+        there = self._get(SWITCH_END)
+        return there is not None and there.promiscuous
+
     def connect(self, underlay: Underlay, vteps: Collection[str], vnis: Collection[int]) -> None:
         """Have packets pass: nftables, and the VTEPs on hwphy's device, which is there. Raises: HawseError."""
         wanted = wanted_elements(vnis, vteps, underlay.ways)
-        if not self.table.is_loaded(underlay.links):
-            self.table.load(underlay.links, wanted)
+        links = self._links(underlay)
+        if not self.table.is_loaded(links):
+            self.table.load(links, wanted)
         self.table.write(wanted)
         try:
             self._address(underlay.mtu_bytes, vteps)
@@ -168,11 +178,17 @@ class Splice:
                 found.append(f"the link {name} is down, or has another MTU than {underlay.mtu_bytes}")
             elif name == KERNEL_END and any(ethtool.read_feature(self.netlink, name, feature) for feature in _OFF):
                 found.append(f"the link {name} has offloads on: what is segmented late does not leave the switch")
-        if not self.table.is_loaded(underlay.links):
+            elif name == SWITCH_END and not there.promiscuous:
+                found.append(f"the switch does not listen on the link {name}: it was made anew")
+        if not self.table.is_loaded(self._links(underlay)):
             found.append(f"the nftables table {TABLE} is gone, or of another version")
         elif self.table.read() != wanted_elements(vnis, vteps, underlay.ways):
             found.append(f"the sets of the nftables table {TABLE} hold something else")
         return found + self._physical_faults(vteps)
+
+    def _links(self, underlay: Underlay) -> dict[str, int]:
+        there = self._get(KERNEL_END)
+        return {**underlay.links, KERNEL_END: there.index if there else 0}
 
     def _physical_faults(self, vteps: Collection[str]) -> list[str]:
         there = self._get(PHYSICAL)

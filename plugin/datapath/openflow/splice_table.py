@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from plugin.kernel.nftables import (
@@ -37,6 +37,8 @@ KERNEL_END: Final = "hwu0"
 MALFORMED: Final = "malformed-tunnel"
 Elements = dict[str, dict[bytes, bytes]]
 """Set or map -> key -> data (empty in a set)."""
+Links = Mapping[str, int]
+"""The links of the rules, by name, with their indexes: hwu0, and those that packets arrive on."""
 _SETS: Final = ("vni", "own4", "own6", "next4", "next6", "link4", "link6")
 
 _BODY: Final = f"""
@@ -77,9 +79,10 @@ _DOWN: Final = """
 """
 
 
-def text_of(links: Collection[str], counted: tuple[int, int], elements: Elements) -> str:
-    """The commands that load the table in the place of any older one. `links`: those that packets arrive on."""
-    down = _DOWN.replace("LINKS", ", ".join(f'"{name}"' for name in sorted(links))) if links else ""
+def text_of(links: Links, counted: tuple[int, int], elements: Elements) -> str:
+    """The commands that load the table in the place of any older one."""
+    arrivals = ", ".join(f'"{name}"' for name in sorted(links) if name != KERNEL_END)
+    down = _DOWN.replace("LINKS", arrivals) if arrivals else ""
     return (
         f"table netdev {TABLE}\ndelete table netdev {TABLE}\ntable netdev {TABLE} {{\n"
         f"  counter {MALFORMED} {{ packets {counted[0]} bytes {counted[1]} }}\n"
@@ -99,9 +102,12 @@ def _shown(name: str, key: bytes, data: bytes) -> str:
     return f"{first} : {address_text(data) if name.startswith('next') else int.from_bytes(data, sys.byteorder)}"
 
 
-def version_of(links: Collection[str]) -> str:
-    """The name of the empty chain that marks a table as loaded from this text, for these links."""
-    return versioned(f"{_BODY}{_DOWN}{sorted(links)}")
+def version_of(links: Links) -> str:
+    """The name of the empty chain that marks a table as loaded from this text, for these links.
+
+    With their indexes: rules and hooks are of a link, not of a name, and die with it.
+    """
+    return versioned(f"{_BODY}{_DOWN}{sorted(links.items())}")
 
 
 def wanted_elements(vnis: Iterable[int], vteps: Iterable[str], ways: Mapping[str, NextHop]) -> Elements:
@@ -126,11 +132,11 @@ class SpliceTable:
         self._rules = Nftables(ns_fd)
         self._held: Elements | None = None
 
-    def is_loaded(self, links: Collection[str]) -> bool:
+    def is_loaded(self, links: Links) -> bool:
         """Whether it is there, in this version, for these links."""
         return self._rules.has_chain(Family.NETDEV, TABLE, version_of(links))
 
-    def load(self, links: Collection[str], elements: Elements) -> None:
+    def load(self, links: Links, elements: Elements) -> None:
         """Load it, with what its sets hold. Raises: UNAVAILABLE, DENIED."""
         self._held = None
         self._rules.load(text_of(links, self.malformed(), elements))

@@ -160,7 +160,7 @@ class Switch:
         kind, owner, rows = session.datapath_type(), self._place.owner, session.database.rows
         infrastructure.operations(rows, owner, self._way.bridges(kind))  # before anything is made: is a name taken?
         if kind == "netdev":
-            self._way.prepare()
+            await self._way.prepare(session)
         wanted = self._way.bridges(kind)
         await session.apply(infrastructure.operations(rows, owner, wanted), f"cannot make the bridge {BRIDGE}")
         await session.settle()
@@ -264,8 +264,17 @@ class Switch:
     ) -> tuple[Session, dict[str, int], asyncio.Future[Any] | None]:
         """Begin a transaction: (session, numbers, its answer)."""
         async with self._needing() as session:
-            assert self.ports is not None
-            operations, numbers = self.ports.plan(add, remove, networks)
+            ports = self.ports
+            assert ports is not None
+            again = ports.again(add, remove)
+            if again:
+                # The switch knows devices by name: of one that goes and comes in one step it keeps the old one open.
+                operations, _ = ports.plan({}, again, {})
+                operations.append(session.configured())
+                await session.apply(operations, f"cannot change the ports of {BRIDGE}")
+            operations, numbers = ports.plan(add, set(remove) - set(again), networks)
+            if remove:
+                operations.append(session.configured())
             return session, numbers, session.database.begin(operations) if operations else None
 
     async def finish(
@@ -370,8 +379,7 @@ class Switch:
             async with self._making:
                 await self._way.forget(session)
                 operations = infrastructure.removal(session.database.rows, self._place.owner)
-                session.leave()
-                session.let_go()
+                session.leave(BRIDGE, PHYSICAL)
                 await session.apply(operations, "cannot remove the bridges")
         except HawseError as error:
             away = error

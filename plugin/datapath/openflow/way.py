@@ -93,10 +93,17 @@ class Way:
         except (NetlinkError, OSError) as error:
             raise HawseError(Kind.INTERNAL, f"cannot read the host's routes: {error}") from error
 
-    def prepare(self) -> None:
+    async def prepare(self, session: Session) -> None:
         """Have what must be there before the bridges: the veth, and the kernel's hands off the switch's ports."""
         self._guard.ensure()
         self._kernel_mac = self.splice.prepare(self.survey().mtu_bytes)
+        if not self.splice.has_physical():  # the switch makes no bridge's device a second time
+            session.leave(PHYSICAL)
+            operations = infrastructure.removal(session.database.rows, self._owner, [PHYSICAL])
+            await session.apply(operations, f"cannot make {PHYSICAL} anew")
+        elif not self.splice.is_listened_to():
+            operations = infrastructure.port_removal(session.database.rows, self._owner, PHYSICAL, SWITCH_END)
+            await session.apply(operations, f"cannot have {SWITCH_END} listened to")
 
     async def connect(self, session: Session, *, fresh: bool) -> None:
         """Have packets pass, the bridges being there. `fresh`: the switch is told everything anew."""
@@ -105,7 +112,7 @@ class Way:
 
     async def follow(self, session: Session) -> None:
         """The VTEPs, or the host's links, may be others than before."""
-        self.prepare()
+        await self.prepare(session)
         operations = infrastructure.operations(session.database.rows, self._owner, self.bridges("netdev"))
         await session.apply(operations, f"cannot change the bridge {PHYSICAL}")
         await self.connect(session, fresh=False)
