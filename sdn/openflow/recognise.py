@@ -45,7 +45,8 @@ class _Sight(NamedTuple):
     template: Template
     places: Places
     whole: re.Pattern[bytes]
-    identity: re.Pattern[bytes]
+    identity: Callable[[], re.Pattern[bytes]]
+    """Made when first needed."""
     key: Callable[[Values, Names], Key | None]
     alone: Callable[[Values, int], Object] | None
     """Of values and cookie: what it is by itself."""
@@ -100,7 +101,7 @@ def _place(
         if identity in static:
             continue
         for sight in sights.get((entry.table, entry.priority, len(entry.match)), ()):
-            fits = sight.identity.fullmatch(entry.match)
+            fits = sight.identity().fullmatch(entry.match)
             key = sight.key(fits.groups(), names) if fits else None
             if key is not None:
                 several[key].append(_Piece(None, (), entry))
@@ -234,7 +235,8 @@ def _sights(tunnel: int) -> dict[tuple[int, int, int], list[_Sight]]:
             whole = _pattern(entry.match + entry.instructions + entry.cookie.to_bytes(8, "big"), example, known)
             places = {name: number - 1 for name, number in whole.groupindex.items()}
             alone = _ALONE[template](places) if template in _ALONE else None
-            sight = _Sight(template, places, whole, _pattern(entry.match, example, known), key(places), alone)
+            identity = functools.cache(functools.partial(_pattern, entry.match, example, known))
+            sight = _Sight(template, places, whole, identity, key(places), alone)
             sights[entry.table, entry.priority, len(entry.match)].append(sight)
     return sights
 

@@ -16,6 +16,7 @@ microsecond each.
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import ipaddress
 import re
@@ -65,12 +66,16 @@ class Template:
         self._holes = holes
         self._build = build
         self._adds = self._compile(encode_add)
-        self._deletes = self._compile(encode_delete)
 
     @property
     def holes(self) -> Mapping[str, Kind]:
         """What is filled in, in the order in which values are given."""
         return self._holes
+
+    @functools.cached_property
+    def _deletes(self) -> _Formats:
+        """Made when first needed: importing a template costs half."""
+        return self._compile(encode_delete)
 
     def flows(self, *values: bytes) -> list[Flow]:
         """The flows, readable."""
