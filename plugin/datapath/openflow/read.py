@@ -17,6 +17,8 @@ from sdn.reconcile.datapath import Key, Object
 
 _NOBODY = ""
 """The tenant of what nothing explains: only a read of everything shows it."""
+_STRAY = "stray"
+"""In the place of a tenant's id: of flows that nothing explains."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ def read(switch: Vswitch, links: HostLinks, memory: Memory, tenants: Collection[
     ports = {name for name in rows if name.startswith(PORT_PREFIX)} | there.keys()
     objects |= {("port", name): _port(there.get(name), rows.get(name)) for name in ports}
     if tenants is not None:
-        objects = {key: object_ for key, object_ in objects.items() if _tenant(key, object_, owners) in tenants}
+        # A stray may be anybody's: that of a port that is gone says its number alone.
+        wanted = {*tenants, _STRAY} if tenants else ()
+        objects = {key: object_ for key, object_ in objects.items() if _tenant(key, object_, owners) in wanted}
     return Sight(objects, doomed)
 
 
@@ -64,6 +68,8 @@ def _port(there: Link | None, row: PortRow | None) -> Port:
 
 def _tenant(key: Key, object_: Object, owners: Mapping[int, str]) -> str:
     """Whose an object is."""
+    if key[0] == _STRAY:
+        return _STRAY
     if isinstance(object_, Name):
         return object_.tenant
     if isinstance(object_, Port):
