@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import subprocess
@@ -15,9 +16,11 @@ from scapy.layers.inet6 import ICMPv6MLReport2, ICMPv6ND_NS
 from scapy.layers.l2 import ARP, Ether
 from scapy.layers.vxlan import VXLAN
 
+from plugin.agent.facts import KernelUnderlay
 from plugin.datapath.bridge.datapath import BridgeDatapath
 from plugin.datapath.bridge.objects import bridge_name
 from plugin.datapath.veth.ports import port_name
+from plugin.doctor.underlay import read_underlay
 from plugin.kernel import namespace, neighbour, route
 from plugin.kernel.netlink import NetlinkSocket
 from sdn.model.address import address_bytes, link_local, mac_bytes
@@ -258,6 +261,33 @@ def shared_state(four: bool, six: bool) -> State:
         tuple((net.id, one) for net in nets for one in members),
         (A, FAR, RED_A, RED_FAR),
     )
+
+
+async def test_the_uplink_is_the_kernels_though_the_switch_has_the_address_too(site: HostSite) -> None:
+    """What the agent reports and what the doctor looks at is the wire, not the switch's end of the way out."""
+    one, other = member(1, six=True), member(2, six=True)
+    here = Here(host(1), one.vtep4, one.vtep6)
+    members = ((BLUE_NET.id, one), (BLUE_NET.id, other))
+    state = State("uplink", here, (BLUE,), (BLUE_NET,), members, (A, FAR))
+    site.here.ip("link add under type veth peer name wire\nlink set wire up")
+    site.here.ip("link set under up\naddr add 192.0.2.1/24 dev under\naddr add 2001:db8::1/64 dev under nodad")
+    try:
+        with contextlib.closing(Agent(site, state)) as agent:
+            await agent.start(state)
+            assert not agent.reconciler.failures
+            vteps = ("192.0.2.1", "2001:db8::1")
+            found = namespace.run_in(site.here.fd, lambda: read_underlay(vteps, ())).uplinks
+            assert [found[vtep].ifname if found[vtep] else None for vtep in vteps] == ["under", "under"]  # type: ignore[union-attr]
+            for vtep in vteps:
+                assert namespace.run_in(site.here.fd, functools.partial(_uplink_of, vtep)) == "under"
+    finally:
+        site.here.ip("link del under")
+
+
+def _uplink_of(vtep: str) -> str:
+    with contextlib.closing(KernelUnderlay()) as underlay:
+        uplink = underlay.uplink_of(vtep)
+        return uplink.ifname if uplink else ""
 
 
 @pytest.mark.parametrize("family", UNDERLAYS)

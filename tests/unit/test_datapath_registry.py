@@ -8,6 +8,7 @@ import pytest
 
 from plugin.agent.features import OPENFLOW_TRIALS, TRIALS, trials_of
 from plugin.datapath import registry
+from sdn.machine.record import AGENT, JOINED, Machine, daemon_words
 from sdn.model.errors import HawseError, Kind
 from sdn.model.resources import Datapath
 
@@ -34,3 +35,9 @@ def test_each_datapath_asks_the_kernel_for_what_it_needs_itself() -> None:
     assert trials_of(Datapath.BRIDGE) is TRIALS
     assert trials_of(Datapath.OPENFLOW) is OPENFLOW_TRIALS
     assert "VXLAN devices" not in [what for what, _, _ in OPENFLOW_TRIALS]
+
+
+def test_a_machine_remembers_what_its_agent_programs() -> None:
+    machine = Machine(daemons=JOINED, name="h1", datapath="openflow", ovsdb="/run/ovs/db.sock")
+    assert daemon_words(machine, AGENT, ()) == ["agent", "--datapath", "openflow", "--ovsdb", "/run/ovs/db.sock"]
+    assert daemon_words(Machine(daemons=JOINED, name="h1"), AGENT, ()) == ["agent", "--datapath", "bridge"]
