@@ -7,8 +7,9 @@ Vocabulary
     object    what a unit lowers to: a speaker, a station, a neighbour, a member, a network; it expands to flows
     cookie    whose a flow is: an endpoint's, or a cause's of a drop; all of ours begin with the same 16 bits
 
-Where: `flow` and `fields` (values), `encode` and `decode` (bytes), `tables`, `cookies`, `objects`, `lower`, `expand`
-and `recognise` (the pipeline). `framing`, `messages`, `notices` (what comes unasked), `multipart`, `bundle`, `errors`
+Where: `flow`, `fields` and `match` (values), `encode`, `decode` and `template` (bytes), `text`. `tables`, `pipeline`,
+`cookies`, `objects`, `lower`, `expand`, `removal` and `recognise` are the pipeline; `tables` has a frame's walk through
+it. `framing`, `messages`, `notices` (what comes unasked), `multipart`, `bundle`, `errors`
 are the protocol's values, `requests` and `session` its rules, `connection` is asyncio's side. A host's agent and the
 controller, which programs switches without an agent, use the same of it.
 

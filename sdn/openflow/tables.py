@@ -20,8 +20,8 @@ What a flow cannot do, a kernel's bridge can. These differences to the bridge da
 * A question for an address that is there is answered, even if it was sent to a MAC that is not.
 * A subnet's broadcast address, sent to the gateway's MAC, is `no-router` and not `not-here`.
 
-Limit: fragments are seen with their ports only where the switch's fragment handling is `nx-match` (OFPT_SET_CONFIG with
-flags 3): whoever programs a switch sets it first.
+Limits: Open vSwitch 2.12 is the oldest that has all of it. Fragments are seen with their ports only where the switch's
+fragment handling is `nx-match` (OFPT_SET_CONFIG with flags 3): whoever programs a switch sets it first.
 """
 
 from __future__ import annotations

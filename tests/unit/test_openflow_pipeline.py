@@ -55,6 +55,8 @@ from tests.states.states import (
     REMOTE,
     STATES,
     UNDERLAY46,
+    WEB,
+    endpoint,
 )
 from tests.unit.openflow_objects import FOREIGN, PORTS, Tables, many_objects, one_object
 
@@ -337,6 +339,19 @@ def test_every_endpoint_has_a_cookie_and_its_flows_have_it() -> None:
     flows = [flow for key, value in objects.items() for flow in flows_of(key, value, ports)]
     assert sum(flow.cookie == of_c3 for flow in flows) == 3, "a station, ARP for its address, ND for its own"
     assert {flow.table for flow in flows if flow.cookie == of_c1} >= {Table.CLASSIFY, Table.SOURCE, Table.FORWARD}
+
+
+@pytest.mark.parametrize("more", [endpoint(40, 1, WEB, "10.1.0.40/24"), endpoint(41, 3, WEB, "10.1.0.41/24")])
+def test_one_endpoint_more_is_its_own_flows_more(more: Endpoint) -> None:
+    """Cost grows with endpoints, and not with pairs of them."""
+    before = lowered(REMOTE)
+    after = lowered(dataclasses.replace(REMOTE, endpoints=(*REMOTE.endpoints, more)))
+    ports = ports_of(after)
+    assert {key: after[key] for key in before} == before
+    new = {key: value for key, value in after.items() if key not in before}
+    flows = [flow for key, value in new.items() for flow in flows_of(key, value, ports)]
+    assert {flow.cookie for flow in flows} == {cookies.of_endpoint(more.id)}
+    assert len(flows) == (15 if more.host == REMOTE.here.host else 3)
 
 
 def test_a_tenants_networks_share_a_number_and_tenants_do_not() -> None:
