@@ -22,6 +22,7 @@ from sdn.model.errors import HawseError, denied, unavailable
 MESSAGE_BYTES_MAX: Final = 16 << 20
 """Of one message: the first answer of a monitor tells of everything, half a kilobyte for each port."""
 UNSENT_BYTES_MAX: Final = 4 << 20
+_decoder: Final = msgspec.json.Decoder(dict[str, Any])
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}"]', re.DOTALL)  # a lone quote: of a string that goes on
 
 
@@ -48,6 +49,11 @@ class Framing:
 
     def receive(self, data: bytes) -> list[dict[str, Any]]:
         """The messages that are complete now. Raises: ProtocolError, after which it is of no use."""
+        if not self._buffer and data.startswith(b"{") and data.endswith(b"}"):
+            try:
+                return _all(data)
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                pass  # it ends, or another begins, amid a string or a map: count braces
         buffer = self._buffer + data
         found: list[dict[str, Any]] = []
         begin, depth, scanned = 0, self._depth, len(buffer)
@@ -74,13 +80,17 @@ class Framing:
         return found
 
 
+def _all(data: bytes) -> list[dict[str, Any]]:
+    """Whole messages, if it is nothing but such; a part of one is no JSON, wherever it is cut."""
+    pieces = data[1:-1].split(b"}{")
+    return [_decoder.decode(b"{%b}" % piece) for piece in pieces]
+
+
 def _decoded(data: bytes) -> dict[str, Any]:
     try:
-        value = msgspec.json.decode(data)
+        value = _decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ProtocolError(f"it sends {data[:24]!r}…, which is no JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ProtocolError(f"it sends {data[:24]!r}…, which is no JSON object")
     return value
 
 
