@@ -37,7 +37,7 @@ def find_destination(state: State, reference: str, within: TenantId | None) -> D
 
 
 def find_container(state: State, reference: str, within: TenantId | None) -> tuple[Endpoint, ...]:
-    """The endpoints of one container: by id, name, `tenant/name`, its container's name, or `HOST:container`.
+    """The endpoints of one container: by id, name, `tenant/name`, its container's name, `HOST:container`, SWITCH:PORT.
 
     A reference that names one interface means that one. Raises: NOT_FOUND, with the nearest name; CONFLICT where
     several are meant.
@@ -79,6 +79,8 @@ def _named(state: State, reference: str, known: Iterable[Endpoint], within: Tena
 def _names(state: State, endpoint: Endpoint) -> tuple[str, ...]:
     """What an endpoint may be called, the best first."""
     tenant = state.tenants[endpoint.tenant].name
+    if endpoint.host in state.switches and not endpoint.name:  # what hangs on a port is called after it
+        return (f"{state.hosts[endpoint.host].name}:{endpoint.container}",)
     name = endpoint.name or endpoint.container
     best = name if tenant == DEFAULT_TENANT else f"{tenant}/{name}"
     return (best, endpoint.container) if endpoint.container != name else (best,)

@@ -12,12 +12,13 @@ from sdn.openflow import cookies
 from sdn.openflow.decode import Entry, flow_of
 from sdn.openflow.fields import Field
 from sdn.openflow.flow import Flow, SetField
-from sdn.openflow.tables import CAUSE, Table, name_of
+from sdn.openflow.tables import ANSWERER, CAUSE, Table, name_of
 from sdn.openflow.text import actions_text, match_text
 
 _NUMBERS: Final = re.compile(
     rf"\b(?:(?P<port>in_port=|output:)(?P<number>\d+)|goto_table:(?P<table>\d+)"
-    rf"|set_field:(?P<because>\w+)->{CAUSE.text}\b|{CAUSE.text}=(?P<cause>\w+))"
+    rf"|set_field:(?P<because>\w+)->{CAUSE.text}\b|{CAUSE.text}=(?P<cause>\w+)"
+    rf"|set_field:0x(?P<answer>\w+)->{ANSWERER.text}\b)"
 )
 """Where a flow's text has a number that has a name."""
 
@@ -105,6 +106,8 @@ def _named(text: str, names: Names) -> str:
             return f"{found['port']}{names.port(int(found['number']))}"
         if found["table"]:
             return f"goto {name_of(int(found['table']))}"
+        if found["answer"]:
+            return f"answer:{int(found['answer'], 16).to_bytes(8, 'big')[-6:].hex(':')}"
         return f"cause:{_cause_name(found['because'])}" if found["because"] else f"cause={_cause_name(found['cause'])}"
 
     return _NUMBERS.sub(name, text)

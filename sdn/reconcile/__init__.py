@@ -14,7 +14,8 @@ minutes. Six laws hold on the fake and on every real datapath; `laws` states the
 
 Where: `topics` (one transaction of the stream) and `world`; `desired`, `diff`, `survey`, `failures` and the `loop` over
 them; `fake` (with `fake_objects`, `fake_text`, `fake_forwarding`), `faults`, `state` and `laws` for whoever tests a
-datapath; `reach`, the oracle of who may reach whom.
+datapath; `reach`, the oracle of who may reach whom; `journey` (what to ask the hosts on a packet's way) and `explain`
+(the walk through one host's tables, of which each datapath only looks the entries up).
 
 Limits: a failed write is tried again three times, then by the periodic read. A thing that was deleted and made again
 may take others with it unseen: its tenant is read again. An endpoint of this host whose namespace is gone cannot be

@@ -236,6 +236,7 @@ def test_rows_have_names_for_numbers() -> None:
     assert "goto source" in text
     assert "goto_table" not in text
     assert "cause:mac-spoof" in text
+    assert f"answer:{C2.mac},goto reply" in text
     assert {row.cause for row in rows if row.cause} >= {"ip4-spoof", "foreign-vtep"}
     mine = FlowOwner(
         endpoint=C1.id, network=WEB.id, subjects=(C1.mac, link_local(C1.mac)), cookie=cookies.of_endpoint(C1.id)
