@@ -29,7 +29,8 @@ examples:
   hawse token create                                print the line by which another machine joins
   hawse network create web --subnet 10.1.0.0/24     make a network
   hawse run --rm -it --network web host             a shell in a container in it
-  hawse drops                                       why packets died
+  hawse why web-1 db-1 tcp/80                       why a packet arrives or does not
+  hawse drops                                       what was dropped, by cause
   hawse doctor                                      what is wrong, and what to type
 """
 
