@@ -1,4 +1,5 @@
-"""The kernel's own interfaces: netlink, namespaces, nftables. Nothing else in plugin touches them.
+"""The kernel's own interfaces: netlink, namespaces, nftables; and Open vSwitch's but OpenFlow. Nothing else in plugin
+touches them.
 
 Vocabulary
     request     one netlink message before it has a sequence number; functions named after things encode them

@@ -84,8 +84,11 @@ def decode_value(value: Any) -> Value:
         case ["uuid" | "named-uuid", str(uuid)]:
             return uuid
         case ["set", list(members)]:
-            found = tuple(decode_value(member) for member in members)
-            return found[0] if len(found) == 1 else found
+            if len(members) == 1:
+                return decode_value(members[0])
+            if members and decode_value(members[0]) is not members[0]:  # references: all of a set are of one kind
+                return tuple([uuid for _, uuid in members])
+            return tuple(members)
         case ["map", list(pairs)]:
             return {decode_value(key): decode_value(worth) for key, worth in pairs}
     raise ValueError(f"{value!r} is no value of a database")
@@ -138,7 +141,7 @@ class Database:
                 f"the database at {path} is not of an Open vSwitch that Hawse can use: {_words(error.value)}",
                 "Open vSwitch 2.10 or newer is needed",
             ) from None
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
             database.close()
             raise unavailable(f"the database at {path} answers what it should not: {error}") from None
         except HawseError:
@@ -168,7 +171,7 @@ class Database:
                 self._early.append(params[1])
                 return
             changes = self._apply(params[1])
-        except (ValueError, TypeError, AttributeError, KeyError, IndexError):
+        except (ValueError, TypeError, AttributeError, LookupError):
             self.close()
             self._ended(unavailable("Open vSwitch's database sends updates that make no sense"))
             return

@@ -64,6 +64,10 @@ def _links(site: VswitchSite) -> dict[str, tuple[object, ...]]:
     }  # fmt: skip
 
 
+def _nft(site: VswitchSite, *words: str) -> str:
+    return site.process.run("nsenter", f"--net=/run/netns/{site.here.name}", "nft", *words)
+
+
 class TestWhatIsMade:
     def test_nothing_before_it_is_needed(self, site: VswitchSite):
         site.vswitch.wait_ready(5)
@@ -85,7 +89,7 @@ class TestWhatIsMade:
         assert not made.news.is_set(), "our own doing is no news"
 
     def test_what_is_sent_to_members_goes_to_the_next_hop(self, made: VswitchSite):
-        listed = made.process.run("nsenter", f"--net=/run/netns/{made.here.name}", "nft", "list", "ruleset")
+        listed = _nft(made, "list", "ruleset")
         assert "198.51.100.7 : 192.0.2.254" in listed
         assert "192.0.2.2 : 192.0.2.2" in listed
         routes = made.process.appctl("ovs/route/show")
@@ -126,8 +130,7 @@ class TestWhatIsMade:
         made.vswitch.purge()
         assert made.process.vsctl("list-br").split() == ["theirs"]
         assert "priority=7" in made.process.ofctl("dump-flows", "theirs")
-        nft = made.process.run("nsenter", f"--net=/run/netns/{made.here.name}", "nft", "list", "tables")
-        assert nft == ""
+        assert _nft(made, "list", "tables") == ""
         links = made.process.run("ip", "-n", made.here.name, "-br", "link")
         assert "hwu0" not in links
         assert "hwphy" not in links
@@ -240,8 +243,10 @@ class TestOtherHands:
 
     def test_on_flows_of_the_way_out(self, made: VswitchSite):
         made.process.ofctl("del-flows", "hwphy")
-        assert "hwphy has other flows" in made.vswitch.intact()[0]
+        seen = made.vswitch.intact()
+        assert seen == [] or "hwphy has other flows" in seen[0]
         made.vswitch.mend()
+        assert made.process.ofctl("dump-flows", "hwphy").count("actions=") == 2
         assert made.vswitch.intact() == []
 
     def test_flows_of_others_are_left_alone(self, made: VswitchSite):
@@ -272,19 +277,24 @@ class TestOtherHands:
 
     @pytest.mark.parametrize("table", ["netdev hawse-uplink", "inet hawse-ports", "arp hawse-ports"])
     def test_on_nftables(self, made: VswitchSite, table: str):
-        enter = ("nsenter", f"--net=/run/netns/{made.here.name}")
-        made.process.run(*enter, "nft", f"delete table {table}")
-        assert "nftables" in made.vswitch.intact()[0]
+        before = _nft(made, "-s", "list", "ruleset")
+        _nft(made, f"delete table {table}")
+        seen = made.vswitch.intact()
+        assert seen == [] or "nftables" in seen[0], "it may have been mended already"
         made.vswitch.mend()
+        assert sorted(_nft(made, "-s", "list", "ruleset").splitlines()) == sorted(before.splitlines())
+        assert f"table {table}" in _nft(made, "list", "tables")
         assert made.vswitch.intact() == []
 
-    def test_on_sets_of_nftables(self, made: VswitchSite):
-        enter = ("nsenter", f"--net=/run/netns/{made.here.name}")
-        made.process.run(*enter, "nft", "flush set netdev hawse-uplink vni")
-        assert "hold something else" in made.vswitch.intact()[0]
+    @pytest.mark.parametrize("name", ["set netdev hawse-uplink vni", "map netdev hawse-uplink next4"])
+    def test_on_sets_of_nftables(self, made: VswitchSite, name: str):
+        before = _nft(made, f"list {name}")
+        _nft(made, f"flush {name}")
         made.vswitch.mend()
-        assert made.vswitch.intact() == []
-        made.process.run(*enter, "nft", "flush map netdev hawse-uplink next4")
+        assert sorted(_nft(made, f"list {name}").split()) == sorted(before.split())
+
+    def test_a_change_of_sets_that_others_have_changed(self, made: VswitchSite):
+        _nft(made, "flush map netdev hawse-uplink next4")
         made.vswitch.reaches({"192.0.2.3"}, {"192.0.2.2"})  # takes out what is not there any more
         assert made.vswitch.intact() == []
 
@@ -349,7 +359,5 @@ def test_the_kernel_answers_nothing_that_arrives_at_a_port(made: VswitchSite):
         with pytest.raises(AssertionError):
             made.process.run(*ping)
         for family in ("inet", "arp"):
-            made.process.run(
-                "nsenter", f"--net=/run/netns/{made.here.name}", "nft", f"delete table {family} hawse-ports"
-            )
+            _nft(made, f"delete table {family} hawse-ports")
         assert "1 received" in made.process.run(*ping)

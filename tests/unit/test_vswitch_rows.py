@@ -101,7 +101,7 @@ def _mutated(value: Any, mutator: str, argument: Any) -> Any:
 
 def _made(kind: str = "netdev", mtu_bytes: int = 1500) -> Rowbook:
     book = Rowbook()
-    book.transact(infrastructure.operations(book.rows, OWNER, wanted_bridges(kind, "hwu1", mtu_bytes)))
+    book.transact(infrastructure.operations(book.rows, OWNER, wanted_bridges(kind, mtu_bytes)))
     return book
 
 
@@ -109,7 +109,7 @@ class TestInfrastructure:
     @pytest.mark.parametrize(("kind", "bridges"), [("netdev", {BRIDGE, PHYSICAL}), ("system", {BRIDGE})])
     def test_made_it_is_whole(self, kind: str, bridges: set[str]):
         book = _made(kind)
-        wanted = wanted_bridges(kind, "hwu1", 1500)
+        wanted = wanted_bridges(kind, 1500)
         assert {row["name"] for row in book.rows["Bridge"].values()} == bridges
         assert infrastructure.faults(book.rows, OWNER, wanted) == []
         assert infrastructure.operations(book.rows, OWNER, wanted) == []
@@ -129,7 +129,7 @@ class TestInfrastructure:
         ],
     )
     def test_what_differs_is_told_and_mended(self, table: str, name: str, column: str, value: Any):
-        book, wanted = _made(), wanted_bridges("netdev", "hwu1", 1500)
+        book, wanted = _made(), wanted_bridges("netdev", 1500)
         next(row for row in book.rows[table].values() if row["name"] == name)[column] = value
         (told,) = infrastructure.faults(book.rows, OWNER, wanted)
         assert name in told
@@ -139,12 +139,12 @@ class TestInfrastructure:
     def test_a_change_of_mtu_keeps_the_ports(self):
         book = _made()
         before = book.rows["Port"].keys()
-        book.transact(infrastructure.operations(book.rows, OWNER, wanted_bridges("netdev", "hwu1", 9000)))
+        book.transact(infrastructure.operations(book.rows, OWNER, wanted_bridges("netdev", 9000)))
         assert book.rows["Port"].keys() == before
 
     @pytest.mark.parametrize("missing", ["hwvxlan", "hwu1"])
     def test_a_port_that_is_gone_is_made_again(self, missing: str):
-        book, wanted = _made(), wanted_bridges("netdev", "hwu1", 1500)
+        book, wanted = _made(), wanted_bridges("netdev", 1500)
         bridge = PHYSICAL if missing == "hwu1" else BRIDGE
         book.transact(infrastructure.port_removal(book.rows, OWNER, bridge, missing))
         assert f"no port {missing}" in infrastructure.faults(book.rows, OWNER, wanted)[0]
@@ -153,7 +153,7 @@ class TestInfrastructure:
         assert infrastructure.faults(book.rows, OWNER, wanted) == []
 
     def test_what_is_not_ours_is_not_touched(self):
-        book, wanted = _made(), wanted_bridges("netdev", "hwu1", 1500)
+        book, wanted = _made(), wanted_bridges("netdev", 1500)
         with pytest.raises(HawseError, match="another installation") as caught:
             infrastructure.operations(book.rows, "somebody", wanted)
         assert caught.value.kind is Kind.CONFLICT

@@ -15,6 +15,7 @@ from typing import Any, Final
 from plugin.kernel.ovsdb import (
     Operation,
     Row,
+    RowChange,
     elements,
     encode_map,
     encode_set,
@@ -34,6 +35,9 @@ TUNNEL_PORT: Final = 1
 PHYSICAL: Final = COPIES
 UPLINK_PORT: Final = 1
 """The number of the splice in hwphy."""
+SWITCH_END: Final = "hwu1"
+"""The switch's end of the splice."""
+_NAMES: Final = frozenset({BRIDGE, TUNNEL, PHYSICAL, SWITCH_END})
 OWNER: Final = "hawse"
 """The key of a bridge's `external_ids` that marks it as ours."""
 VNI_KEY: Final = "hawse-vni-"
@@ -94,13 +98,13 @@ class WantedBridge:
     ports: Mapping[str, WantedPort]
 
 
-def wanted_bridges(datapath_type: str, uplink_end: str, mtu_bytes: int) -> list[WantedBridge]:
-    """With the userspace datapath the way out is spliced (`uplink_end`: the switch's end); the kernel's needs none."""
+def wanted_bridges(datapath_type: str, mtu_bytes: int) -> list[WantedBridge]:
+    """With the userspace datapath the way out is spliced; the kernel's needs none."""
     tunnel = {"remote_ip": "flow", "key": "flow", "dst_port": "4789", "df_default": "false"}
     ports = {BRIDGE: WantedPort("internal"), TUNNEL: WantedPort("vxlan", tunnel, TUNNEL_PORT)}
     bridges = [WantedBridge(BRIDGE, datapath_type, ports)]
     if datapath_type == "netdev":
-        ports = {PHYSICAL: WantedPort("internal", mtu_bytes=mtu_bytes), uplink_end: WantedPort(number=UPLINK_PORT)}
+        ports = {PHYSICAL: WantedPort("internal", mtu_bytes=mtu_bytes), SWITCH_END: WantedPort(number=UPLINK_PORT)}
         bridges.append(WantedBridge(PHYSICAL, datapath_type, ports))
     return bridges
 
@@ -245,6 +249,16 @@ def _mended_bridge(rows: Rows, bridge: WantedBridge, there: tuple[str, Row]) -> 
     if new:
         found.append(mutate("Bridge", uuid, ("ports", "insert", encode_set(named(f"{name}_port") for name in new))))
     return found
+
+
+def is_touched(change: RowChange) -> bool:
+    """Whether a change is of what is ours and belongs to nobody. Ports of containers and VNIs come and go."""
+    row, before, after = change.after or change.before or {}, change.before, change.after
+    if change.table == "Bridge" and before is not None and after is not None:
+        same = all(before[name] == after[name] for name in ("datapath_type", "fail_mode", "controller"))
+        marked = before["external_ids"].get(OWNER) == after["external_ids"].get(OWNER)
+        return row["name"] in _NAMES and not (same and marked)
+    return row.get("name") in _NAMES
 
 
 def port_removal(rows: Rows, owner: str, bridge: str, name: str) -> list[Operation]:

@@ -18,7 +18,7 @@ import errno
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from plugin.datapath.openflow.infrastructure import PHYSICAL
+from plugin.datapath.openflow.infrastructure import PHYSICAL, SWITCH_END
 from plugin.datapath.openflow.splice_table import KERNEL_END, TABLE, SpliceTable, wanted_elements
 from plugin.kernel import ethtool, link, route
 from plugin.kernel.namespace import run_in, write_sysctls
@@ -26,7 +26,6 @@ from plugin.kernel.netlink import NetlinkError, NetlinkSocket
 from plugin.kernel.route import NextHop
 from sdn.model.errors import HawseError, Kind, conflict
 
-SWITCH_END: Final = "hwu1"
 MTU_BYTES: Final = 1500
 """Of the splice, as long as no uplink is known."""
 _OFF: Final = {"tx": False, "tso": False, "gso": False}

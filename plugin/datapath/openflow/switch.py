@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from plugin.datapath.openflow import infrastructure
-from plugin.datapath.openflow.infrastructure import BRIDGE, PHYSICAL, TUNNEL
+from plugin.datapath.openflow.infrastructure import BRIDGE, PHYSICAL
 from plugin.datapath.openflow.ports import NewPort, Ports
 from plugin.datapath.openflow.session import STEP_S, Session, tells_of_ours
-from plugin.datapath.openflow.splice import SWITCH_END
 from plugin.datapath.openflow.way import Way
 from plugin.kernel.netlink import NetlinkError
 from plugin.kernel.ovsdb import RowChange
@@ -36,7 +35,6 @@ _PAUSE_GROWTH: Final = 1.1
 """Small: who was away for a second is found a tenth of it after his return."""
 _DEVICE_S: Final = 0.5
 """How long the switch may take to notice that a device is there again."""
-_NAMES: Final = frozenset({BRIDGE, TUNNEL, PHYSICAL, SWITCH_END})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -196,14 +194,21 @@ class Switch:
         if self.ports is None:
             return
         news = self.ports.note(changes)
-        session = self._session
-        if self._made and session is not None and any(map(_is_infrastructure, changes)):
-            wanted = self._way.bridges(session.datapath_type())
-            if infrastructure.faults(session.database.rows, self._place.owner, wanted):
-                self._lose_hold()
+        if self._made and any(map(infrastructure.is_touched, changes)) and not self._holds():
+            self._lose_hold()
         self._changed()
         if news:
             self._tell(self.ports.tenants(news))
+
+    def _holds(self) -> bool:
+        """Whether the database says of our bridges what it should."""
+        session = self._session
+        try:
+            return session is None or not infrastructure.faults(
+                session.database.rows, self._place.owner, self._way.bridges(session.datapath_type())
+            )
+        except HawseError:
+            return False
 
     def _heard(self, event: Event) -> None:
         """The flow monitor tells of what others do alone."""
@@ -391,13 +396,3 @@ class Switch:
 def _told(error: HawseError) -> HawseError:
     """A copy: an exception that is raised in two threads at once has a muddled traceback."""
     return HawseError(error.kind, error.message, hint=error.hint, facts=error.facts)
-
-
-def _is_infrastructure(change: RowChange) -> bool:
-    row = change.after or change.before or {}
-    if change.table == "Bridge" and change.before is not None and change.after is not None:
-        # Ports of containers and VNIs come and go.
-        same = all(change.before[name] == change.after[name] for name in ("datapath_type", "fail_mode", "controller"))
-        marks = [each["external_ids"].get(infrastructure.OWNER) for each in (change.before, change.after)]
-        return row["name"] in _NAMES and not (same and marks[0] == marks[1])
-    return row.get("name") in _NAMES

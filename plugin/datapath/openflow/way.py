@@ -12,9 +12,9 @@ from typing import Final
 
 from plugin.datapath.openflow import infrastructure
 from plugin.datapath.openflow.guard import PortGuard
-from plugin.datapath.openflow.infrastructure import PHYSICAL, WantedBridge, wanted_bridges
+from plugin.datapath.openflow.infrastructure import PHYSICAL, SWITCH_END, WantedBridge, wanted_bridges
 from plugin.datapath.openflow.session import Session
-from plugin.datapath.openflow.splice import SWITCH_END, Splice, Underlay, survey
+from plugin.datapath.openflow.splice import Splice, Underlay, survey
 from plugin.kernel.netlink import LostEventsError, NetlinkError, NetlinkSocket
 from plugin.kernel.route import (
     GROUP_IPV4_ADDRESS,
@@ -84,7 +84,7 @@ class Way:
 
     def bridges(self, kind: str) -> list[WantedBridge]:
         """The bridges that there have to be."""
-        return wanted_bridges(kind, SWITCH_END, self.survey().mtu_bytes)
+        return wanted_bridges(kind, self.survey().mtu_bytes)
 
     def survey(self) -> Underlay:
         """What the host's kernel says of the way. Raises: INTERNAL."""
@@ -106,7 +106,9 @@ class Way:
             await session.apply(operations, f"cannot have {SWITCH_END} listened to")
 
     async def connect(self, session: Session, *, fresh: bool) -> None:
-        """Have packets pass, the bridges being there. `fresh`: the switch is told everything anew."""
+        """Have packets pass, the bridges being there. `fresh`: the switch is told everything, nothing is remembered."""
+        if fresh:
+            self.splice.table.read()
         self.splice.connect(self.survey(), self.vteps, self.vnis)
         await self._route(session, fresh)
 
