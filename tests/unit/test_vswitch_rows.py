@@ -10,11 +10,11 @@ import pytest
 from plugin.datapath.openflow import infrastructure, splice_table
 from plugin.datapath.openflow.infrastructure import BRIDGE, PHYSICAL, wanted_bridges
 from plugin.datapath.openflow.ports import FIRST_NUMBER, LAST_NUMBER, NewPort, Ports
-from plugin.datapath.openflow.session import tells_of_ours
 from plugin.kernel.ovsdb import Operation, RowChange, decode_value, elements
 from plugin.kernel.route import NextHop
 from sdn.model.errors import HawseError, Kind
 from sdn.openflow import cookies
+from sdn.openflow.updates import tells_of_ours
 
 OWNER = "me"
 DEFAULTS: dict[str, dict[str, Any]] = {
