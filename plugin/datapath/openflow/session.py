@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -295,24 +294,3 @@ class Session:
         if await self.physical_faults():
             there = await self.bridge(PHYSICAL)
             await there.bundle([[encode_delete_all()], [encode_add(flow) for flow in _THROUGH]])
-
-
-_UPDATES_AT: Final = 8
-"""Behind the experimenter's header."""
-_UPDATE: Final = struct.Struct("!HH12xQ")
-_ABBREVIATED: Final = 3
-
-
-def tells_of_ours(updates: bytes) -> bool:
-    """Whether what a flow monitor tells is about a flow of ours: one that others have added, changed or deleted.
-
-    Of what the asker did itself it tells by its request's number alone.
-    """
-    at = _UPDATES_AT
-    while at + 4 <= len(updates):
-        length, event = struct.unpack_from("!HH", updates, at)
-        whole = event != _ABBREVIATED and at + _UPDATE.size <= len(updates)
-        if whole and cookies.is_ours(_UPDATE.unpack_from(updates, at)[2]):
-            return True
-        at += max(length, 4)
-    return False

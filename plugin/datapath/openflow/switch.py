@@ -17,7 +17,7 @@ from typing import Any, Final
 from plugin.datapath.openflow import infrastructure
 from plugin.datapath.openflow.infrastructure import BRIDGE, PHYSICAL
 from plugin.datapath.openflow.ports import NewPort, Ports
-from plugin.datapath.openflow.session import STEP_S, Session, tells_of_ours
+from plugin.datapath.openflow.session import STEP_S, Session
 from plugin.datapath.openflow.way import Way
 from plugin.kernel.netlink import NetlinkError
 from plugin.kernel.ovsdb import RowChange
@@ -26,6 +26,7 @@ from sdn.model.ids import TenantId
 from sdn.openflow import cookies
 from sdn.openflow.decode import Entry
 from sdn.openflow.events import Event, Update
+from sdn.openflow.updates import tells_of_ours
 
 DATABASE: Final = Path("/run/openvswitch/db.sock")
 """Where Open vSwitch's packages have it."""
