@@ -88,6 +88,7 @@ def _found(name: str) -> str | None:
 
 def _make_database(path: Path) -> Path:
     """An empty one, which hosts copy."""
+    path.unlink(missing_ok=True)
     for arguments in (["create", str(path), SCHEMA], ["transact", str(path), ROOT_ROW]):
         run_tool("ovsdb-tool", arguments, {})
     return path
