@@ -186,8 +186,8 @@ class Splice:
         return found + self._physical_faults(vteps)
 
     def _links(self, underlay: Underlay) -> dict[str, int]:
-        there = self._get(KERNEL_END)
-        return {**underlay.links, KERNEL_END: there.index if there else 0}
+        own = {name: self._get(name) for name in (KERNEL_END, PHYSICAL)}
+        return {**underlay.links, **{name: there.index if there else 0 for name, there in own.items()}}
 
     def _physical_faults(self, vteps: Collection[str]) -> list[str]:
         there = self._get(PHYSICAL)

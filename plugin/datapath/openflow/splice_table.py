@@ -4,6 +4,10 @@ What arrives on a link that leads to members, is for a VTEP of ours and says a V
 other tunnel on the port is left alone. A packet too short to say its VNI is dropped and counted, and so is a first
 fragment of one of ours: what ends tunnels in the switch puts nothing together.
 
+A packet of ours that comes out of the switch again, on hwphy's device, was not taken: for some milliseconds after any
+link of the host has come or gone, Open vSwitch knows of no tunnel that ends here, for it reads all routes anew. It is
+sent in again until it is taken; so many a second, for a switch that lacks its tunnel never takes it.
+
 What the switch sends is handed to the next hop on the way to the member, as the kernel's routes say it, and the kernel
 resolves the neighbour: no first packet is lost.
 
@@ -17,6 +21,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from plugin.datapath.openflow.infrastructure import PHYSICAL
 from plugin.kernel.nftables import (
     Element,
     Family,
@@ -34,11 +39,13 @@ from sdn.model.errors import HawseError, Kind
 
 TABLE: Final = "hawse-uplink"
 KERNEL_END: Final = "hwu0"
+_AGAIN_A_SECOND: Final = 2000
+"""A tenth of what the switch can do on one processor."""
 MALFORMED: Final = "malformed-tunnel"
 Elements = dict[str, dict[bytes, bytes]]
 """Set or map -> key -> data (empty in a set)."""
 Links = Mapping[str, int]
-"""The links of the rules, by name, with their indexes: hwu0, and those that packets arrive on."""
+"""The links of the rules, by name, with their indexes: hwu0, hwphy, and those that packets arrive on."""
 _SETS: Final = ("vni", "own4", "own6", "next4", "next6", "link4", "link6")
 
 _BODY: Final = f"""
@@ -70,6 +77,15 @@ _BODY: Final = f"""
     udp dport 4789 fwd ip6 to ip6 daddr map @next6 device ip6 daddr map @link6
   }}
 """
+_AGAIN: Final = f"""
+  chain offer {{
+    limit rate {_AGAIN_A_SECOND}/second burst {_AGAIN_A_SECOND} packets fwd to "{KERNEL_END}"
+  }}
+  chain again {{
+    type filter hook ingress device "{PHYSICAL}" priority 0; policy accept;
+    udp dport 4789 @th,96,24 @vni goto offer
+  }}
+"""
 _DOWN: Final = """
   chain down {
     type filter hook ingress devices = { LINKS } priority 0; policy accept;
@@ -81,12 +97,12 @@ _DOWN: Final = """
 
 def text_of(links: Links, counted: tuple[int, int], elements: Elements) -> str:
     """The commands that load the table in the place of any older one."""
-    arrivals = ", ".join(f'"{name}"' for name in sorted(links) if name != KERNEL_END)
+    arrivals = ", ".join(f'"{name}"' for name in sorted(links) if name not in (KERNEL_END, PHYSICAL))
     down = _DOWN.replace("LINKS", arrivals) if arrivals else ""
     return (
         f"table netdev {TABLE}\ndelete table netdev {TABLE}\ntable netdev {TABLE} {{\n"
         f"  counter {MALFORMED} {{ packets {counted[0]} bytes {counted[1]} }}\n"
-        f"  chain {version_of(links)} {{\n  }}{_BODY}{down}}}\n"
+        f"  chain {version_of(links)} {{\n  }}{_BODY}{_AGAIN}{down}}}\n"
     ) + "".join(
         f"add element netdev {TABLE} {name} {{ {_shown(name, key, data)} }}\n"
         for name, held in elements.items()
@@ -107,7 +123,7 @@ def version_of(links: Links) -> str:
 
     With their indexes: rules and hooks are of a link, not of a name, and die with it.
     """
-    return versioned(f"{_BODY}{_DOWN}{sorted(links.items())}")
+    return versioned(f"{_BODY}{_AGAIN}{_DOWN}{sorted(links.items())}")
 
 
 def wanted_elements(vnis: Iterable[int], vteps: Iterable[str], ways: Mapping[str, NextHop]) -> Elements:
