@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 
@@ -20,8 +18,8 @@ from sdn.reconcile.state import State
 from tests.conformance.host_site import write_state, writing
 from tests.conformance.openflow_site import OpenflowSite
 from tests.conformance.vswitch_process import VswitchProcess, wait_until
-from tests.packet.namespaces import TestNamespace
-from tests.packet.test_hosts import ping, plain
+from tests.packet.lab import WAIT_S
+from tests.packet.test_hosts import ping, pinging, plain
 from tests.states.states import BLUE, C1, D1, DUAL_STACK, EMPTY, ONE, REMOTE, WEB, endpoint, member
 
 pytestmark = pytest.mark.root
@@ -42,13 +40,14 @@ def own() -> Iterator[OpenflowSite]:
 
 async def repair(agent: Agent) -> None:
     """What the loop does when it was told; again, while the switch is away."""
-    for _ in range(200):
-        try:
-            await agent.reconciler.full(agent.world)
-        except HawseError:
-            await asyncio.sleep(0.02)  # the loop itself would wait to be told again
-        else:
-            break
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                await agent.reconciler.full(agent.world)
+            except HawseError:
+                await asyncio.sleep(0.02)  # the loop itself would wait to be told again
+            else:
+                break
     await agent.reconciler.settle(agent.world)
 
 
@@ -92,7 +91,7 @@ async def test_foreign_hands_are_noticed_and_undone(damage: str, site: OpenflowS
         told = threading.Event()
         agent.inner.notify(lambda tenants: told.set())
         do(site, DAMAGE[damage])
-        assert told.wait(5), f"nobody told that {damage}"
+        assert told.wait(WAIT_S), f"nobody told that {damage}"
         await repair(agent)
         assert agent.gone == []
         expect_quiet(agent, damage)
@@ -144,27 +143,11 @@ async def test_own_writes_are_no_news(site: OpenflowSite) -> None:
         await agent.enter(ONE)
         await agent.enter(REMOTE)
         assert isinstance(agent.inner, OpenflowDatapath)
-        assert agent.inner.wait_removed(5)
+        assert agent.inner.wait_removed(WAIT_S)
         assert told == []
         site.container(C1).ip("link del eth0")
-        assert event.wait(5)
+        assert event.wait(WAIT_S)
         assert all(tenants == [BLUE.id] for tenants in told)
-
-
-def loses_nothing(container: TestNamespace, address: str) -> contextlib.AbstractContextManager[None]:
-    """A ping every millisecond runs meanwhile; afterwards each must have been answered."""
-    return _Pinging(container, address)
-
-
-class _Pinging(contextlib.AbstractContextManager[None]):
-    def __init__(self, container: TestNamespace, address: str) -> None:
-        command = ["nsenter", f"--net=/run/netns/{container.name}", "ping", "-q", "-i", "0.005", address]
-        self._ping = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    def __exit__(self, *_: object) -> None:
-        self._ping.send_signal(signal.SIGINT)
-        said, _rest = self._ping.communicate(timeout=10)
-        assert " 0% packet loss" in said, said
 
 
 async def test_a_restarted_agent_loses_no_packet(site: OpenflowSite) -> None:
@@ -173,7 +156,7 @@ async def test_a_restarted_agent_loses_no_packet(site: OpenflowSite) -> None:
         await agent.start(REMOTE)
     a, b = (endpoint for endpoint in REMOTE.local_endpoints())
     assert ping(site.container(a), plain(b)[0])
-    with loses_nothing(site.container(a), plain(b)[0]), contextlib.closing(Agent(site, REMOTE)) as agent:
+    with pinging(site.container(a), plain(b)[0]), contextlib.closing(Agent(site, REMOTE)) as agent:
         await agent.start(REMOTE, offer=False)
         assert agent.datapath.operations == 0
         await agent.reconciler.full(agent.world)
@@ -188,7 +171,7 @@ async def test_a_restarted_switch_has_everything_again(own: OpenflowSite) -> Non
         told = threading.Event()
         agent.inner.notify(lambda tenants: told.set())
         own.process.restart_vswitchd()
-        assert told.wait(10)
+        assert told.wait(WAIT_S)
         await repair(agent)
         expect_quiet(agent, "the switch was restarted")
         assert ping(own.container(a), plain(b)[0])
@@ -206,7 +189,7 @@ async def test_while_the_switch_is_away_writes_fail_with_a_sentence(own: Openflo
         assert result.failures
         assert all("Open vSwitch" in text for text in result.failures.values())
         own.process.start_vswitchd()
-        assert told.wait(10)
+        assert told.wait(WAIT_S)
         for which in REMOTE.local_endpoints():
             agent.datapath.offer(which, own.sandbox(which))
         await repair(agent)
@@ -229,7 +212,7 @@ async def test_a_database_that_dies_is_survived(own: OpenflowSite) -> None:
         agent.inner.notify(lambda tenants: told.set())
         own.process.kill_database()
         own.process.start_database()
-        assert told.wait(10)
+        assert told.wait(WAIT_S)
         await repair(agent)
         await agent.enter(REMOTE)
         expect_quiet(agent, "the database is back")
@@ -318,7 +301,7 @@ async def test_a_daemon_that_dies_amid_an_attachment(
         monkeypatch.setattr(place, step, dying)
         await agent.take(REMOTE, agent.feed.advance(REMOTE), settle=False)
         own.process.start_database() if death == "kill_database" else own.process.start_vswitchd()
-        assert told.wait(10)
+        assert told.wait(WAIT_S)
         for which in REMOTE.local_endpoints():
             agent.datapath.offer(which, own.sandbox(which))
         await repair(agent)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -50,20 +52,37 @@ FAR = endpoint(3, 2, BLUE_NET, "10.1.0.4/24", "fd00:1::4/64")
 RED_A = endpoint(4, 1, RED_NET, "10.1.0.2/24", "fd00:1::2/64")
 RED_FAR = endpoint(5, 2, RED_NET, "10.1.0.5/24", "fd00:1::5/64")
 ALONE = State("alone", Here(host(1), None, None), (BLUE,), (BLUE_NET,), ((BLUE_NET.id, member(1, four=False)),), (A, B))
+BRIEFLY = ("-W1",)
+"""Options of a ping that nobody is to answer."""
 NOISE = ("multicast", "dad")
 """What a healthy container says by itself."""
 UNDERLAYS = {"ipv4": (True, False), "ipv6": (False, True), "both": (True, True)}
 
 
 def ping(inside: TestNamespace, address: str, *options: str) -> bool:
-    """Whether the first echo request is answered within a second."""
+    """Whether the first echo request is answered."""
     return ping_from(Path("/run/netns") / inside.name, address, *options)
 
 
 def ping_from(place: Path, address: str, *options: str) -> bool:
     """The same, from wherever a namespace is pinned."""
-    command = ["nsenter", f"--net={place}", "ping", "-c1", "-W1", *options, address]
-    return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
+    command = ["nsenter", f"--net={place}", "ping", "-c1", "-W10", *options, address]
+    return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
+
+
+@contextlib.contextmanager
+def pinging(inside: TestNamespace, address: str) -> Iterator[None]:
+    """A ping every 5 ms meanwhile; each but those that are under way at the end must be answered."""
+    command = ["nsenter", f"--net=/run/netns/{inside.name}", "ping", "-i0.005", address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=10)
+    answered = {int(number) for number in re.findall(r"icmp_seq=(\d+)", said)}
+    assert len(answered) > 10
+    assert set(range(1, max(answered))) - answered == set()
 
 
 def plain(which: Endpoint) -> list[str]:
@@ -86,15 +105,15 @@ async def test_two_containers_of_one_host_reach_each_other_and_their_gateway(sit
             assert ping(a, address), address
         for address in (*plain(A), f"{link_local(A.mac)}%eth0"):
             assert ping(b, address), address
-        assert not ping(a, "10.1.0.77")
-        assert not ping(a, "fd00:1::77")
+        assert not ping(a, "10.1.0.77", *BRIEFLY)
+        assert not ping(a, "fd00:1::77", *BRIEFLY)
         expect_quiet(agent, "after traffic")
 
 
 def ear(ns_fd: int) -> socket.socket:
     """Of every frame at every interface of a namespace, from now on."""
     made = namespace.socket_in(ns_fd, socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.htons(3))
-    made.settimeout(5)
+    made.settimeout(20)
     return made
 
 
@@ -179,7 +198,7 @@ async def test_the_largest_packet_passes_and_one_byte_more_is_refused_by_the_sen
         await agent.start(ALONE)
         a = site.container(A)
         assert ping(a, "10.1.0.3", "-Mdo", "-s", str(MTU - 28))
-        assert not ping(a, "10.1.0.3", "-Mdo", "-s", str(MTU - 27))
+        assert not ping(a, "10.1.0.3", "-Mdo", "-s", str(MTU - 27), *BRIEFLY)
         assert ping(a, "10.1.0.1", "-s", "4000")
         assert ping(a, "fd00:1::1", "-s", "4000")
 
@@ -194,8 +213,8 @@ async def test_a_detached_container_is_silent_and_its_name_is_free_at_once(site:
             agent.datapath.offer(B, site.sandbox(B))
             await agent.enter(State("left", ALONE.here, ALONE.tenants, ALONE.networks, ALONE.members, (A,)))
             agent.datapath.offer(B, None)
-            assert not ping(a, "10.1.0.3")
-            assert not ping(b, "10.1.0.2")
+            assert not ping(a, "10.1.0.3", *BRIEFLY)
+            assert not ping(b, "10.1.0.2", *BRIEFLY)
             assert ping(a, "10.1.0.1")
             seen = tap.until(lambda frame: bool(Ether(frame).haslayer("ICMP")), "the gateway's answer")
         assert {Ether(frame).src for frame in seen} == {"02:48:57:00:00:65"}
@@ -310,8 +329,8 @@ async def test_containers_of_two_hosts_reach_each_other(kinds: str, family: str)
             for address in (*plain(A), "10.1.0.1", "fd00:1::1"):
                 assert ping(far, address), address
             assert ping(first.container(RED_A), "10.1.0.5")
-            assert not ping(first.container(RED_A), "10.1.0.4")
-            assert not ping(a, "10.1.0.5")
+            assert not ping(first.container(RED_A), "10.1.0.4", *BRIEFLY)
+            assert not ping(a, "10.1.0.5", *BRIEFLY)
             assert ping(a, plain(FAR)[0], "-Mdo", "-s", str(MTU - 28))
             control = bytes(Ether(src=A.mac, dst="02:00:00:00:00:01", type=0x88B5) / b"control".ljust(50))
             with contextlib.closing(Tap(first.here, "under")) as sender:
@@ -321,6 +340,34 @@ async def test_containers_of_two_hosts_reach_each_other(kinds: str, family: str)
             assert not [one.summary() for one in tunnelled if "ARP" in one or "ICMPv6ND_NS" in one]
             expect_quiet(one, "after traffic")
             expect_quiet(two, "after traffic")
+
+
+@pytest.mark.parametrize("kinds", PAIRS)
+async def test_who_comes_and_goes_costs_the_others_no_packet(kinds: str) -> None:
+    """Links of hosts come and go with containers; meanwhile those that are there talk, host to host and on one."""
+    crowd = tuple(
+        endpoint(100 + n, 1 + n % 2, BLUE_NET, f"10.1.0.{100 + n}/24", f"fd00:1::{100 + n:x}/64") for n in range(12)
+    )
+    state = shared_state(four=True, six=False)
+    few = State("few", state.here, state.tenants, state.networks, state.members, (A, B, FAR))
+    with two_hosts(kinds) as (first, second):
+        vteps = state.members[1][1].vtep4, state.members[1][1].vtep6
+        with (
+            contextlib.closing(Agent(first, few)) as one,
+            contextlib.closing(Agent(second, few.seen_from(host(2), *vteps))) as two,
+        ):
+            await one.start(few)
+            await two.start(few.seen_from(host(2), *vteps))
+            far, near = plain(FAR)[0], plain(B)[0]
+            assert ping(first.container(A), far)
+            assert ping(first.container(A), near)
+            with pinging(first.container(A), far), pinging(first.container(A), near):
+                for number in (*range(1, 13), *range(11, -1, -1)):
+                    now = State(
+                        f"{number}", few.here, few.tenants, few.networks, few.members, (A, B, FAR, *crowd[:number])
+                    )
+                    await one.enter(now)
+                    await two.enter(now.seen_from(host(2), *vteps))
 
 
 def _tunnelled(wire: Tap, control: bytes) -> Iterator[Ether]:
