@@ -255,12 +255,12 @@ def _stay(client: socket.socket, *data: bytes) -> None:
 @pytest.mark.parametrize(
     ("talk", "says"),
     [
-        (lambda client: client.sendall(b"SSH-2.0-OpenSSH_9.2\r\n" * 4), ""),
+        (lambda client: client.sendall(b"SSH-2.0-OpenSSH_9.2\r\n" * 4), "hwint.mgmt"),
         (lambda client: _stay(client, _HELLO[:5]), "in 2 s"),
         (_stay, "in 2 s"),
         (lambda client: _stay(client, struct.pack("!BBHI", 1, 0, 8, 1)), "speaks OpenFlow 1.0, and Hawse 1.3"),
         (_features_and_nothing_else, "does not"),
-        (lambda client: client.close(), ""),
+        (lambda client: client.close(), "hwint.mgmt"),
     ],
     ids=["garbage", "half", "silent", "old", "no-answers", "hangs-up"],
 )

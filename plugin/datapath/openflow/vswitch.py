@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+import uvloop
+
 from plugin.datapath.openflow.infrastructure import BRIDGE, TUNNEL, TUNNEL_PORT
 from plugin.datapath.openflow.ports import NewPort, PortRow
 from plugin.datapath.openflow.session import REMEDY
@@ -50,7 +52,7 @@ class Vswitch:
     """
 
     def __init__(self, place: Place, changed: Callable[[], None] = lambda: None) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._closed = False
         self._lock = threading.Lock()
         made: concurrent.futures.Future[Switch] = concurrent.futures.Future()
