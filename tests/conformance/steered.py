@@ -18,11 +18,12 @@ from sdn.controller.steering.listener import LIMITS, OpenflowListener
 from sdn.store.memory import Disk
 from tests.conformance.vswitch_process import VswitchProcess, vswitch_process
 from tests.packet.namespaces import TestNamespace
+from tests.packet.talk import answered, patience
 from tests.unit.rest_server import Answer, Served, running
 
 BRIDGE = "br0"
 DATAPATH_ID = "00000000000000a1"
-WAIT_S = 15.0
+WAIT_S = 30.0
 
 
 @dataclasses.dataclass
@@ -38,9 +39,23 @@ class Wired:
 
     async def flows(self) -> list[str]:
         """Every flow of the bridge, but for its counters."""
-        text = await asyncio.to_thread(self.vswitch.ofctl, "dump-flows", BRIDGE)
+        return await asyncio.to_thread(self.flows_at_once)
+
+    def flows_at_once(self) -> list[str]:
+        """The same, and nothing else goes on in the loop meanwhile."""
+        text = self.vswitch.ofctl("dump-flows", BRIDGE)
         lines = [line.strip() for line in text.splitlines() if "cookie=" in line]
         return sorted(re.sub(r"(duration|n_packets|n_bytes|idle_age|hard_age)=[^ ]*,? ?", "", line) for line in lines)
+
+    async def until_flows(self, ready: Callable[[list[str]], bool], what: str) -> None:
+        """Look at the flows until they are so."""
+        flows: list[str] = []
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while not ready(flows := await self.flows()):  # noqa: ASYNC110 it is a look from outside
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"it never came to this: {what}: {flows}") from None
 
     async def container(self, port: str, addresses: list[str], mac: str) -> TestNamespace:
         """A namespace behind a new port of the switch, addressed as its endpoint is."""
@@ -60,15 +75,15 @@ class Wired:
         await asyncio.to_thread(make)
         return inside
 
-    async def ping(self, inside: TestNamespace, address: str, count: int = 3) -> int:
-        """How many answers came."""
+    async def ping(self, inside: TestNamespace, address: str, count: int = 3, wait_s: float = WAIT_S) -> int:
+        """How many of so many requests are answered."""
 
         def run() -> int:
-            words = ["nsenter", f"--net=/run/netns/{inside.name}", "ping", "-n", "-i", "0.05", "-W", "2"]
+            words = ["nsenter", f"--net=/run/netns/{inside.name}", "ping", "-n", "-i", "0.05", "-c", str(count)]
             done = subprocess.run(
-                [*words, "-c", str(count), address], capture_output=True, text=True, check=False, timeout=60
+                [*words, *patience(count, wait_s), address], capture_output=True, text=True, check=False, timeout=60
             )
-            return int(re.findall(r"(\d+) received", done.stdout)[0])
+            return len(answered(done.stdout) & set(range(1, count + 1)))
 
         return await asyncio.to_thread(run)
 

@@ -65,7 +65,7 @@ class Wire:
     def ping(self, *options: str) -> str:
         """What the first ping of all prints: one packet, none may be lost."""
         return self.site.process.run(
-            "nsenter", f"--net=/run/netns/{self.inside.name}", "ping", "-c1", "-W2", *options, "10.0.0.2"
+            "nsenter", f"--net=/run/netns/{self.inside.name}", "ping", "-c1", "-W10", *options, "10.0.0.2"
         )
 
 
@@ -156,7 +156,7 @@ def test_tunnels_that_are_not_ours_are_the_hosts(wire: Wire):
             f"link add theirs type vxlan id 7 local {vtep} remote {remote} dstport 4789\n"
             f"link set theirs address 0a:00:00:00:07:0{number} up\naddr add 10.7.0.{number}/24 dev theirs"
         )
-    ping = ("nsenter", f"--net=/run/netns/{wire.peer.name}", "ping", "-c1", "-W2", "10.7.0.1")
+    ping = ("nsenter", f"--net=/run/netns/{wire.peer.name}", "ping", "-c1", "-W10", "10.7.0.1")
     assert "1 received" in wire.site.process.run(*ping)
     assert "1 received" in wire.ping()
 
@@ -181,7 +181,7 @@ def test_what_does_not_say_its_vni_is_dropped_and_counted(wire: Wire):
 
 def _tried(wire: Wire) -> str:
     with contextlib.suppress(AssertionError):
-        return wire.ping()
+        return wire.ping("-W1")
     return ""
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.packet.namespaces import TestNamespace
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
-_WAIT_S = 10.0
+_WAIT_S = 30.0
 _PAUSE_S = 0.002
 
 

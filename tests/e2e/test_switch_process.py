@@ -88,7 +88,7 @@ def test_in_tls_by_commands_and_through_the_controllers_death(tmp_path: Path) ->
             assert shown["peer"].startswith("ssl:127.0.0.1:")
             assert asyncio.run(wired.flows()) == before
             hawse("switch", "unbind", "s1", "p2", "--wait=10")
-            assert asyncio.run(wired.ping(insides[0], "10.1.0.12", 1)) == 0
+            assert asyncio.run(wired.ping(insides[0], "10.1.0.12", 1, wait_s=2)) == 0
             hawse("switch", "rm", "--force", "s1")
             assert asyncio.run(wired.flows()) == []
 

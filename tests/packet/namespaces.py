@@ -16,7 +16,7 @@ from tests.session_janitor import session_name
 
 _ETH_P_ALL = 3
 _OUTGOING = 4
-_WAIT_S = 5.0
+_WAIT_S = 20.0
 
 
 class TestNamespace:

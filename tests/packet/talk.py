@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import hashlib
+import math
 import re
 import select
 import socket
@@ -150,10 +151,22 @@ def udp_ask(lab: Lab, place: str, address: str, port: int, family: int, data: by
 
 def ping(lab: Lab, place: str, address: str, *options: str, count: int = 1, wait_s: float = 5) -> bool:
     """Whether each of `count` echo requests is answered, the first one too; a lost one is not sent again."""
-    command = ["ping", "-n", "-q", "-i", "0.01", "-c", str(count), "-W", str(wait_s), *options, address]
-    done = lab.run(place, *command, check=False)
-    found = re.search(r"(\d+) received", done.stdout)
-    return found is not None and int(found.group(1)) == count
+    command = ["ping", "-n", "-i", "0.01", "-c", str(count), *patience(count, wait_s), *options, address]
+    return answered(lab.run(place, *command, check=False).stdout) >= set(range(1, count + 1))
+
+
+def patience(count: int, wait_s: float) -> list[str]:
+    """Options that have `ping` wait so long for the last answer, too.
+
+    Once it has one answer, -W is no more: after the last request it waits for two of the longest round trips so far,
+    and on a busy machine one takes ten times as long as another. By -w it goes on until so many answers are there.
+    """
+    return ["-W", str(wait_s)] if count == 1 else ["-w", str(math.ceil(wait_s))]
+
+
+def answered(said: str) -> set[int]:
+    """The numbers, from 1 on, of the requests that `ping` says were answered."""
+    return {int(number) for number in re.findall(r"^\d+ bytes from .*icmp_seq=(\d+)", said, re.MULTILINE)}
 
 
 def pings(lab: Lab, questions: Sequence[tuple[str, str, float]]) -> list[bool]:
