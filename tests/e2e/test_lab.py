@@ -56,7 +56,7 @@ def traces(directory: Directory, members: list[Process]) -> list[str]:
     return mounts + alive + groups + ([str(directory.path)] if directory.path.exists() else [])
 
 
-HOSTS = ("h1", "h2", "h3")
+HOSTS = ("h1", "h2", "h3", "h4", "s1")
 
 
 def cgroups_of(directory: Directory, host: str) -> list[Path]:
@@ -112,6 +112,7 @@ def test_a_shipped_topology_comes_up_is_proved_and_goes_without_a_trace(file: Pa
     record = directory.read()
     assert record is not None
     daemons = 1 + 4 * len(record.hosts)  # the controller; agent, runtime, keeper and supervisor
+    daemons += sum({"openflow": 2, "switch": 1}[datapath] for datapath in record.datapaths.values())  # of Open vSwitch
     assert len(members) >= daemons + len(record.containers)
 
     report = checked(name)

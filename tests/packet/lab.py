@@ -271,15 +271,16 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(topology: str) -> Iterator[Lab]:
-    """A lab of its own with a name of its own, gone afterwards."""
+def lab(topology: str, datapath: str = DATAPATH) -> Iterator[Lab]:
+    """A lab of its own with a name of its own, gone afterwards. `datapath`: see DATAPATH."""
     name = f"{session_name()}-{os.urandom(3).hex()}"
     with tempfile.TemporaryDirectory(prefix="hwt-") as folder:
         file = Path(folder) / f"{name}.yaml"
         file.write_text(f"name: {name}\n{topology}")
         wanted = parse_topology(file.read_text(), str(file))
         hosts = tuple(
-            dataclasses.replace(host, datapath=datapath_of(number)) for number, host in enumerate(wanted.hosts)
+            dataclasses.replace(host, datapath=datapath_of(number, datapath))
+            for number, host in enumerate(wanted.hosts)
         )
         bare = dataclasses.replace(wanted, hosts=hosts, containers=(), expectations=(), forgeries=())
         up = Lab(bring_up(bare, str(file), file.read_bytes(), lambda _: None))
@@ -290,11 +291,11 @@ def lab(topology: str) -> Iterator[Lab]:
             up.close()
 
 
-def datapath_of(number: int) -> Datapath:
+def datapath_of(number: int, wished: str = DATAPATH) -> Datapath:
     """A test host's, by its place."""
-    if DATAPATH == "mixed":
+    if wished == "mixed":
         return (Datapath.BRIDGE, Datapath.OPENFLOW)[number % 2]
-    return Datapath(DATAPATH)
+    return Datapath(wished)
 
 
 def _make_containers(up: Lab, topology: Topology) -> None:

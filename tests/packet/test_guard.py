@@ -26,7 +26,7 @@ from sdn.model.errors import HawseError
 from tests.packet.frames import Station, arp_request, forgeries, is_answer, listener_report, solicitation, udp4, udp6
 from tests.packet.namespaces import Tap, TestNamespace, namespaces
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.bridge]
 
 ALICE = Station("0a:51:0a:01:00:02", "10.1.0.2", "fd01::2")
 BOB = Station("0a:51:0a:01:00:03", "10.1.0.3", "fd01::3")

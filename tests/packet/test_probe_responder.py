@@ -19,7 +19,7 @@ from sdn.model.address import Family, family_of
 from sdn.model.errors import HawseError, Kind
 from sdn.model.stream import ProbeOrder
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.bridge]
 
 COOKIE, OTHER = b"c" * 16, b"o" * 16
 HOSTS: dict[Family, tuple[str, str, str]] = {

@@ -20,7 +20,7 @@ from plugin.kernel import namespace
 from plugin.kernel.nftables import run_libnftables
 from sdn.model.errors import HawseError
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.bridge]
 
 RULESETS = 150
 ADDRESS = "127.0.0.1"

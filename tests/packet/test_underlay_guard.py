@@ -18,7 +18,7 @@ from sdn.model.errors import HawseError
 from tests.packet.frames import Station, udp4, vxlan
 from tests.packet.namespaces import Tap, TestNamespace, namespaces
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.bridge]
 
 HOST_MAC, PEER_MAC = "02:00:00:00:00:05", "02:00:00:00:00:06"
 HOST = {4: "10.0.0.5", 6: "fd0a::5"}
