@@ -44,7 +44,7 @@ def refusal(text: str) -> HawseError:
 
 def test_all_shipped_files_are_valid_and_named_after_their_file() -> None:
     assert {path.stem for path in SHIPPED} == {
-        "one-host", "two-hosts", "dual-stack", "ipv6-underlay", "three-hosts-three-tenants",
+        "one-host", "two-hosts", "dual-stack", "ipv6-underlay", "three-hosts-three-tenants", "mixed", "agentless",
     }  # fmt: skip
     for path in SHIPPED:
         topology = load_topology(str(path))
