@@ -31,7 +31,7 @@ from tests.packet.frames import udp6
 from tests.packet.namespaces import TestNamespace
 from tests.states.states import host
 
-WAIT_S = 5.0
+WAIT_S = 20.0
 ETH_P_ALL = 3
 OURS = 0x6877
 MUTE = f"""\

@@ -330,14 +330,17 @@ async def test_wrong_tokens(few: Controller, number: int) -> None:
 
 async def test_the_last_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many streams that none is left: those that are there go on, and the next gets in when one has gone."""
-    monkeypatch.setattr(processes, "COMMAND", ["prlimit", "--nofile=72:72", *COMMAND])
+    limit = 72
+    monkeypatch.setattr(processes, "COMMAND", ["prlimit", f"--nofile={limit}:{limit}", *COMMAND])
     with processes.controller(tmp_path / "r") as running:
         async with Fleet.connected(running) as fleet:
             credentials = [await minted(running, f"h{number}") for number in range(8)]
             async with contextlib.AsyncExitStack() as stack:
                 opened: list[Any] = []
-                while (one := await streaming(stack, credentials[len(opened) % 8])) is not None:
+                patience_s = PATIENCE_S  # as long as there is room: a busy machine is slow to open one
+                while (one := await streaming(stack, credentials[len(opened) % 8], patience_s)) is not None:
                     opened.append(one)
+                    patience_s = PATIENCE_S if descriptors(running) < limit else 0.5
                 assert 8 < len(opened) < 64
                 await fleet.beat()
             await fleet.joined()
@@ -346,13 +349,13 @@ async def test_the_last_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert running.end(signal.SIGTERM) == 0
 
 
-async def streaming(stack: contextlib.AsyncExitStack, credential: dict[str, Any]) -> Any:
-    """One more stream, if it could be opened."""
+async def streaming(stack: contextlib.AsyncExitStack, credential: dict[str, Any], patience_s: float) -> Any:
+    """One more stream, if it could be opened by then."""
     headers = {"Authorization": f"Bearer {credential['host']}:{credential['secret']}"}
     url = f"{credential['controllers'][0]}/v1/stream"
     session = await stack.enter_async_context(aiohttp.ClientSession())
     try:
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(patience_s):
             return await session.ws_connect(url, ssl=verifying_context(credential["authority"]), headers=headers)
     except (aiohttp.ClientError, OSError, TimeoutError):
         return None

@@ -24,6 +24,7 @@ from plugin.kernel import namespace
 from plugin.kernel.nftables import Element, Family, Nftables, add_elements, delete_elements, run_libnftables
 from sdn.model.errors import HawseError
 from tests.packet.frames import Station, arp_request, forgeries, is_answer, listener_report, solicitation, udp4, udp6
+from tests.packet.lab import WAIT_S
 from tests.packet.namespaces import Tap, TestNamespace, namespaces
 
 pytestmark = [pytest.mark.root, pytest.mark.bridge]
@@ -55,7 +56,7 @@ class Tenant:
 
     def rise(self, before: Counts, expected: Counts) -> Counts:
         """What the counters rose by, once that is `expected` or the time is up."""
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + WAIT_S
         while True:
             risen = {key: count - before[key] for key, count in self.counts().items() if count != before[key]}
             if risen == expected or time.monotonic() > deadline:

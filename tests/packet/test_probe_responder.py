@@ -27,7 +27,7 @@ HOSTS: dict[Family, tuple[str, str, str]] = {
     6: ("fd00::1", "fd00::2", "fd00::3"),
 }
 """The one that answers, the one that it was told of, a stranger: all in one namespace."""
-WAIT_S = 5.0
+WAIT_S = 20.0
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 

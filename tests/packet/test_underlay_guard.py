@@ -16,6 +16,7 @@ from plugin.datapath.bridge.underlay_guard import UnderlayGuard
 from plugin.kernel.nftables import run_libnftables
 from sdn.model.errors import HawseError
 from tests.packet.frames import Station, udp4, vxlan
+from tests.packet.lab import WAIT_S
 from tests.packet.namespaces import Tap, TestNamespace, namespaces
 
 pytestmark = [pytest.mark.root, pytest.mark.bridge]
@@ -67,7 +68,7 @@ class Underlay:
             self.wire.send(frame)
         self.wire.send(bytes(tunnel(MEMBER[family], OURS, control)))
         assert tap.until(lambda seen: seen == control, "the control frame") == [control]
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + WAIT_S
         while True:
             risen = {key: count - before[key] for key, count in self.counts().items() if count != before[key]}
             if risen == expected or time.monotonic() > deadline:

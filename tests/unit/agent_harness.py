@@ -55,7 +55,7 @@ FACTS = HostFacts("192.0.2.1", None, 1500, ("192.0.2.0/24",))
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for it, at most five seconds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 many kinds of condition, one bounded wait
             await asyncio.sleep(0.001)
 
@@ -293,7 +293,7 @@ class Agent:
     async def __aenter__(self) -> Agent:
         await self.core.start()
         self._task = asyncio.create_task(self.core.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.core.first_contact()
         return self
 

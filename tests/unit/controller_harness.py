@@ -247,7 +247,7 @@ async def refused(kind: Kind, wrong: Awaitable[object]) -> HawseError:
 
 async def until_settled(agent: Agent) -> Settled:
     """The next Settled: it comes by a timer."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             data = await agent.stream.outgoing()
             assert data is not None

@@ -116,7 +116,7 @@ async def running(directory: Path, options: Options | None = None, disk: Disk | 
         await store.close()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 30.0) -> None:
     """Wait for what the server does by itself, after a connection ended."""
     async with asyncio.timeout(timeout_s):
         while not await condition():  # noqa: ASYNC110 the server has no event for its tests to wait on

@@ -39,7 +39,7 @@ from tests.unit.openflow_objects import FOREIGN, Tables
 from tests.unit.rest_server import Answer, Served, running
 
 DATAPATH_ID = 0xA1
-WAIT_S = 10.0
+WAIT_S = 30.0
 DELETE = 3
 TABLE_FULL = (5, 1)
 _STATS = struct.Struct(">HBxIIHHHH4xQQQ")

@@ -99,14 +99,14 @@ def test_what_is_no_address(text: str) -> None:
     assert caught.value.kind is Kind.INVALID
 
 
-def refusal(url: str, authority: str = OURS.certificate.pem, timeout_s: float = 5.0) -> HawseError:
+def refusal(url: str, authority: str = OURS.certificate.pem, timeout_s: float = 30.0) -> HawseError:
     """What a request with a token fails with, and (alike, but for what was shown) one who knows a fingerprint alone."""
     with pytest.raises(HawseError) as caught:
         Client(url, timeout_s, authority=authority, token=SECRET).get("/v1/networks")
     return caught.value
 
 
-def fetching(url: str, timeout_s: float = 5.0) -> HawseError:
+def fetching(url: str, timeout_s: float = 30.0) -> HawseError:
     """What fetching our authority there fails with."""
     with pytest.raises(HawseError) as caught:
         fetch_authority(url, OURS.certificate.fingerprint, timeout_s)
@@ -146,8 +146,12 @@ def test_who_does_not_answer(tmp_path: Path) -> None:
         for error in (refusal(url, timeout_s=0.1), fetching(url, timeout_s=0.1)):
             assert (error.kind, "did not answer in TLS within 0.1 s" in error.message) == (Kind.UNAVAILABLE, True)
     with peer(certified(OURS, tmp_path)) as silent_later:
-        assert "did not answer within 0.2 s" in refusal(silent_later.url, timeout_s=0.2).message
-        assert "did not answer within 0.2 s" in fetching(silent_later.url, timeout_s=0.2).message
+        for ask in (refusal, fetching):
+            for timeout_s in (0.2, 2.0, 20.0):  # on a busy machine TLS itself may take longer than the first
+                message = ask(silent_later.url, timeout_s=timeout_s).message
+                if "in TLS" not in message:
+                    break
+            assert f"did not answer within {timeout_s:g} s" in message
 
 
 def test_plain_http_gets_no_token() -> None:

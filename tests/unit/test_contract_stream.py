@@ -105,7 +105,7 @@ async def test_who_hangs_up_ends_the_stream(tmp_path: Path) -> None:
         reader, writer = await asyncio.open_unix_connection(path)
         payload = b'{"do": "follow"}'
         writer.write(len(payload).to_bytes(4) + payload)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await streams.begun.wait()
             await reader.readexactly(4)
             assert not streams.ended.is_set()
@@ -120,7 +120,7 @@ async def test_a_stop_of_the_server_ends_a_stream(tmp_path: Path) -> None:
     _, writer = await asyncio.open_unix_connection(tmp_path / "s")
     payload = b'{"do": "follow"}'
     writer.write(len(payload).to_bytes(4) + payload)
-    await asyncio.wait_for(streams.begun.wait(), 5)
+    await asyncio.wait_for(streams.begun.wait(), 30)
     await asyncio.wait_for(server.close(), 20)
     assert streams.ended.is_set()
     writer.close()

@@ -104,7 +104,7 @@ async def test_a_full_disk_hinders_no_end(world: World, monkeypatch: pytest.Monk
         waiting = asyncio.ensure_future(ask(world, WaitRequest(container="ends")))
         await asyncio.sleep(0)
         world.supervisor.end(identity, 0)
-        assert (await asyncio.wait_for(waiting, 5.0))["code"] == 0
+        assert (await asyncio.wait_for(waiting, 30))["code"] == 0
         assert (await ask(world, StopRequest(container="stopped", timeout_s=0)))["state"] == "exited"
         await ask(world, RemoveRequest(container="removed", force=True))
         await ask(world, PauseRequest(container="paused"))

@@ -40,7 +40,7 @@ from sdn.model.runtime import (
 from sdn.service.contract_server import Answer
 from tests.unit.runtime_fakes import FakeAgent, FakeSupervisor, World
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 NETWORKS = (NetworkWish(network="web", aliases=("www",)), NetworkWish(network="blue/db"), NetworkWish(network="lan"))
 
 

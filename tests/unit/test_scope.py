@@ -252,6 +252,6 @@ async def test_what_a_user_waits_for_ends_with_its_own_hosts() -> None:
     await here.report()
     await there.attach("c1", "globex/web")
     revision = house.site.core.state.revision_of("endpoint", mine.id)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert [state.state for state in await house.scope("acme").wait_settled(revision, 60)] == [Step.APPLIED]
         assert await house.scope("acme").wait_settled(house.site.core.revision, 60) == []
