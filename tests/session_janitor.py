@@ -39,7 +39,7 @@ KEPT = "tmp"
 """What pytest's `tmp_path` is below: its own to keep until the session is over."""
 DEPTH = 4
 """How deep below a session's directory a runtime's root may be: `tmp/TEST/place/run`."""
-GRACE_S = 5.0
+GRACE_S = 15.0
 """What a stopped daemon has started may end a little later than the daemon."""
 BOUND_S = 60
 ROUNDS = 10

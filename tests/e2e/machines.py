@@ -161,4 +161,4 @@ def machines(count: int) -> Iterator[list[Machine]]:
 
 def pings(machine: Machine, container: str, address: str) -> bool:
     """Whether a container's ping is answered."""
-    return machine.done("exec", container, "ping", "-c1", "-W2", address).returncode == 0
+    return machine.done("exec", container, "ping", "-c1", "-W10", address).returncode == 0

@@ -159,7 +159,7 @@ def deaths(listening: NetlinkSocket) -> list[str]:
 
 def pings(container: TestNamespace, address: str) -> bool:
     """Whether one ping is answered."""
-    command = ["nsenter", f"--net=/run/netns/{container.name}", "ping", "-c1", "-W2", address]
+    command = ["nsenter", f"--net=/run/netns/{container.name}", "ping", "-c1", "-W10", address]
     return subprocess.run(command, capture_output=True, check=False, timeout=TIMEOUT_S).returncode == 0
 
 

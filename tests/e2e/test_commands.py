@@ -103,8 +103,8 @@ def test_a_live_network_gets_labels_and_a_subnet(lab: Lab) -> None:
         assert network["subnets"][1]["gateway"] == "10.5.0.9"
         lab.run("h1", "network", "attach", "live", "a2", "--ip", "10.5.0.10")
         lab.run("h2", "network", "attach", "live", "b1", "--ip", "10.5.0.11", "--wait")
-        assert lab.inside("a2", "ping", "-c1", "-W2", "10.5.0.11").returncode == 0
-        assert lab.inside("a2", "ping", "-c1", "-W2", "10.5.0.9").returncode == 0
+        assert lab.inside("a2", "ping", "-c1", "-W10", "10.5.0.11").returncode == 0
+        assert lab.inside("a2", "ping", "-c1", "-W10", "10.5.0.9").returncode == 0
         shown = table(lab.run("h1", "network", "inspect", "live"))
         assert [row[:4] for row in shown if row[0] == "h2"] == [["h2", lab.info("b1")["id"], "eth0", "10.5.0.11/24"]]
 

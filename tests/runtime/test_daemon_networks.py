@@ -93,7 +93,7 @@ def test_containers_of_two_hosts_reach_each_other(runtimes: dict[str, RunningDae
     daemon.run("sleep", "1000", name="a", networks=WEB)
     runtimes["h2"].run("sleep", "1000", name="b", networks=[{"network": "web", "addresses": ["10.1.0.77"]}])
     assert address_of(runtimes["h2"], "b") == "10.1.0.77"
-    code, said = inside(daemon, "a", "ping", "-c1", "-W5", "10.1.0.77")
+    code, said = inside(daemon, "a", "ping", "-c1", "-W10", "10.1.0.77")
     assert code == 0, said
 
 
@@ -171,7 +171,7 @@ def test_killed_with_its_containers_attached(up: Lab, daemon: RunningDaemon) -> 
     daemon.start()
     eventually(lambda: endpoints(up), lambda found: [end[0] for end in found] == [stays], "given back")
     assert daemon.info("goes")["exit_code"] == 137
-    assert inside(daemon, "stays", "ping", "-c1", "-W5", address_of(daemon, "stays"))[0] == 0
+    assert inside(daemon, "stays", "ping", "-c1", "-W10", address_of(daemon, "stays"))[0] == 0
 
 
 def test_an_agent_that_is_away(up: Lab, daemon: RunningDaemon) -> None:
