@@ -209,10 +209,10 @@ async def test_a_detached_container_is_silent_and_its_name_is_free_at_once(site:
         await agent.start(ALONE)
         a, b = site.container(A), site.container(B)
         assert ping(b, "10.1.0.2")
-        with contextlib.closing(Tap(a, "eth0")) as tap:
-            agent.datapath.offer(B, site.sandbox(B))
-            await agent.enter(State("left", ALONE.here, ALONE.tenants, ALONE.networks, ALONE.members, (A,)))
-            agent.datapath.offer(B, None)
+        agent.datapath.offer(B, site.sandbox(B))
+        await agent.enter(State("left", ALONE.here, ALONE.tenants, ALONE.networks, ALONE.members, (A,)))
+        agent.datapath.offer(B, None)
+        with contextlib.closing(Tap(a, "eth0")) as tap:  # before, its kernel may have had something to say
             assert not ping(a, "10.1.0.3", *BRIEFLY)
             assert not ping(b, "10.1.0.2", *BRIEFLY)
             assert ping(a, "10.1.0.1")

@@ -14,9 +14,9 @@ switch for them, and behind it one thread with an event loop (`switch`, `session
 `splice`, `guard`). What flows an object has is `sdn.openflow`, which programs switches without an agent, too.
 
 One attachment's walk. `lower` makes of the endpoint a port, a speaker, a station and neighbours. `write` has one batch
-make the veth, its other end born in the container; tells the database of the port, and while the switch opens it, gives
-the inside its addresses and sends all flows in one bundle; at last it waits for the port's number. Detaching: the host
-end goes down, which is silence, the inside's name is free; flows and row go together; the link is deleted by a worker.
+make the veth, its other end born in the container; tells the database of the port, and while the switch opens it, sends
+all flows in one bundle; waits for the port's number, and gives the inside its addresses. Detaching: the host end goes
+down, which is silence, the inside's name is free; flows and row go together; the link is deleted by a worker.
 
 One packet's walk is `sdn.openflow.tables`. Beyond the tables: a container computes its checksums itself, for nobody on
 the way would; the host's own stack takes no frame of a host end (`guard`); a tunnel packet of ours is handed to the

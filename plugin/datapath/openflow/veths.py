@@ -132,8 +132,10 @@ class Veths:
         self.errors[key] = name_taken(key, made.endpoint.ifname) if taken else explain(key, refusal)
 
     def finish(self) -> None:
-        """While the switch is busy with the ports."""
+        """Inside, last of all: from then on the container is heard, and answered."""
         for key, made in self.made.items():
+            if key in self.errors:
+                continue
             try:
                 error = inside.finish(made.sandbox, made.endpoint, made.number, checksums=True)
             except OSError as failure:

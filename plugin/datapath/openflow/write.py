@@ -1,7 +1,7 @@
 """Operations to the kernel, the database and the switch, whatever their number: one batch, one transaction, one bundle.
 
-The order of an attachment: the veth, then, while the database tells the switch of the port, the inside and the flows;
-at last the port's confirmation. The order of a detachment: the host end down, which is silence, its name inside free;
+The order of an attachment: the veth, then, while the database tells the switch of the port, the flows; the port's
+confirmation; at last the inside, so that nothing a container says is lost. The order of a detachment: the host end down, which is silence, its name inside free;
 the flows and the row together; the link goes in its own time. A port that the switch refuses is taken back with what
 was made for it: nothing half-made stays.
 """
@@ -73,10 +73,11 @@ class Write:
         self._veths.make()
         change = self._submit()
         new = old if change is None else {**old, **change.numbers}
-        self._veths.finish()
         self._write_flows(old, new)
         if change is not None:
-            self._confirm(change, new)
+            self._confirm(change)
+        self._veths.finish()
+        self._take_back(new)
         self._close_ways()
         self._veths.delete()
         self._announce()
@@ -170,13 +171,16 @@ class Write:
                 for operation in kinds.get(kind, ()):
                     self.errors.setdefault(operation.key, error)
 
-    def _confirm(self, change: Change, numbers: Mapping[str, int]) -> None:
-        """Wait for the switch; what it refuses is taken back."""
+    def _confirm(self, change: Change) -> None:
+        """Wait for the switch."""
         try:
             for name, error in change.wait().items():
                 self.errors.setdefault(("port", name), error)
         except HawseError as error:
             self._refuse(error)
+
+    def _take_back(self, numbers: Mapping[str, int]) -> None:
+        """What was made for a port that the switch refused, or whose inside could not be finished."""
         failed = [key for key in self._veths.made if key in self.errors]
         if not failed:
             return
