@@ -3,13 +3,12 @@
 With the bridge datapath: tenants' namespaces are found by their pins in the root's run directory; with them go bridges,
 VXLAN devices, guards and the containers' interfaces. The underlay's guard is a table of the namespace that the agent
 serves, of which there is one agent. With openflow: what bears this root's mark in Open vSwitch, and what is named after
-it beside. Twice is fine.
+it beside. What another datapath has wired before (see `predecessor`) goes, too. Twice is fine.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 from pathlib import Path
 
 from sdn.model.resources import Datapath as DatapathName
@@ -36,9 +35,8 @@ def clean(options: argparse.Namespace) -> int:
 def purge(root: Root, kind: DatapathName, ovsdb: Path | None = None) -> int:
     """Remove all; the number of tenants that were here. Raises: HawseError, OSError."""
     from plugin.agent.features import PROBE
-    from plugin.datapath import registry
+    from plugin.agent.predecessor import Choice, Predecessor
     from plugin.kernel import namespace
 
     namespace.remove(root.run / PROBE)
-    with contextlib.closing(registry.make(kind, root.run, ovsdb)) as datapath:
-        return datapath.purge()
+    return Predecessor(root).clean(Choice(kind, ovsdb))

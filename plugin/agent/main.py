@@ -59,10 +59,10 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
     from plugin.agent.held import checked_start_fd, wait_told
     from plugin.agent.journal import Journal
     from plugin.agent.keeper import Keeper
+    from plugin.agent.predecessor import Choice, Predecessor
     from plugin.agent.responder import Responder
     from plugin.agent.sandboxes import KernelNamespaces
     from plugin.agent.stream import Dialer
-    from plugin.datapath import registry
     from plugin.kernel import namespace
     from sdn.model.resources import Datapath as DatapathName
     from sdn.service.contract import contract_handler
@@ -72,9 +72,10 @@ async def serve(daemon: Daemon, options: argparse.Namespace) -> None:
     held = checked_start_fd(options.start_fd)
     kind = DatapathName(options.datapath)
     require_features(daemon.root.run / PROBE, trials_of(kind))
+    choice = Choice(kind, Path(options.ovsdb) if options.ovsdb else None)
     async with contextlib.AsyncExitStack() as stack:
         # Before it is told to begin: who joins has not used the token yet when it finds that there is no switch.
-        datapath = registry.make(kind, daemon.root.run, Path(options.ovsdb) if options.ovsdb else None)
+        datapath = Predecessor(daemon.root).succeed(choice)
         stack.callback(datapath.close)
         if not await wait_told(held, daemon.stopping):
             return

@@ -73,6 +73,11 @@ class Root(NamedTuple):
         return self.state / "agent.json"
 
     @property
+    def wired_file(self) -> Path:
+        """Which datapath the agent wires this host with."""
+        return self.state / "datapath.json"
+
+    @property
     def machine_file(self) -> Path:
         """Which daemons this machine runs, and how."""
         return self.state / "machine.json"

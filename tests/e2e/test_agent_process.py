@@ -258,3 +258,28 @@ def test_an_agent_without_a_controller_serves_and_says_so(scene: Scene) -> None:
             scene.attach(0)
         assert caught.value.kind is Kind.UNAVAILABLE
         assert end(process, signal.SIGTERM) == 0
+
+
+def test_another_datapath_is_refused_while_containers_hang_on_this_one(scene: Scene) -> None:
+    """It would not see them: they would keep their addresses, which are given to others."""
+    with scene.agent() as process:
+        one, two = scene.attach(0), scene.attach(1)
+        end(process, signal.SIGTERM)
+    words = ["agent", "--root", str(scene.root / "h"), "--datapath", "openflow", "--ovsdb", str(scene.root / "none")]
+
+    def start() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sdn.cli.main", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+
+    refused = namespace.run_in(scene.here.fd, start)
+    assert refused.returncode == 4, refused.stderr
+    assert "2 interfaces of containers on this host are wired by '--datapath bridge'" in refused.stderr
+    assert pings(scene.containers[0], addresses(two)[0])
+    with scene.agent():
+        assert scene.attach(0)["endpoint"] == one["endpoint"]
+        for number in (0, 1):
+            scene.ask("DEL", number)
+    refused = namespace.run_in(scene.here.fd, start)
+    assert refused.returncode == 7, refused.stderr
+    assert "Open vSwitch" in refused.stderr
+    assert not list((scene.root / "h" / "netns").glob("t-*")), "nothing of the former one is left"
