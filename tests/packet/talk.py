@@ -178,7 +178,9 @@ def pings(lab: Lab, questions: Sequence[tuple[str, str, float]]) -> list[bool]:
 class Pinger:
     """Echo requests at a fixed pace in a thread of its own, and which of them were never answered."""
 
-    def __init__(self, lab: Lab, place: str, address: str, count: int, interval_s: float, late_s: float = 3) -> None:
+    def __init__(
+        self, lab: Lab, place: str, address: str, count: int, interval_s: float, late_s: float = WAIT_S
+    ) -> None:
         family = 6 if ":" in address else 4
         protocol = socket.getprotobyname("ipv6-icmp") if family == 6 else socket.getprotobyname("icmp")
         # An unprivileged echo socket: the kernel fills in identifier and checksum and sorts the answers.

@@ -96,9 +96,11 @@ def test_a_removed_network_leaves_nothing_and_its_neighbours_alone(stage: Lab) -
             lambda left: left == [],
             f"nothing of the network on {host}",
         )
-        ruleset = host_traces(stage, host)
-        assert f"foreign-vtep.{vni} " not in ruleset
-        assert f"0x{vni:x} . " not in ruleset
+        eventually(
+            lambda host=host: host_traces(stage, host),  # type: ignore[misc]
+            lambda ruleset: f"foreign-vtep.{vni} " not in ruleset and f"0x{vni:x} . " not in ruleset,
+            f"nothing of its tunnels on {host}",
+        )
     # The others are untouched, and so is traffic, also of red, whose addresses are the same.
     assert look() == before
     questions = [
@@ -110,17 +112,22 @@ def test_a_removed_network_leaves_nothing_and_its_neighbours_alone(stage: Lab) -
     assert pings(stage, questions) == [True] * 4
 
 
+def links_of(stage: Lab, place: str) -> set[str]:
+    """The names of a namespace's."""
+    return {link["ifname"] for link in json.loads(stage.run(place, "ip", "-j", "link").stdout)}
+
+
 def expect_as_it_was(stage: Lab, host: str, tenants: set[str]) -> None:
     """Nothing of any network or tenant; of a switch, what belongs to none stays."""
-    links = {link["ifname"] for link in json.loads(stage.run(host, "ip", "-j", "link").stdout)}
+    links = lambda: links_of(stage, host)  # noqa: E731
     ruleset = host_traces(stage, host)
     assert "foreign-vtep." not in ruleset
     assert "elements" not in ruleset.replace("elements = { 100.64.0", "").replace("elements = { fd64:6877", "")
     if is_openflow(stage, host):
-        assert {name for name in links if name.startswith("hwv")} == set()
+        eventually(links, lambda found: not any(name.startswith("hwv") for name in found), "no port's device left")
         assert {line.split(",")[0] for line in flows(stage, host) if "tun_id=" in line} == set()
         return
-    assert links == {"lo", "eth0"}
+    eventually(links, lambda found: found == {"lo", "eth0"}, "no link left")
     sockets = lambda: stage.run(host, "ss", "-Hlun", "sport = :4789").stdout  # noqa: E731
     eventually(sockets, lambda found: found == "", "no tunnel's socket left")
     eventually(
@@ -141,8 +148,7 @@ def test_after_the_last_network_a_host_is_as_it_was(stage: Lab) -> None:
     assert stage.endpoints() == []
     assert [a for a in stage.client.items("/v1/allocations") if a["holder"] == "endpoint"] == []
     for place in ("a1", "b1", "r2"):
-        links = {link["ifname"] for link in json.loads(stage.run(place, "ip", "-j", "link").stdout)}
-        assert links == {"lo"}
+        eventually(lambda place=place: links_of(stage, place), lambda found: found == {"lo"}, "the inside's end")  # type: ignore[misc]
     # And it all can be had again.
     stage.client.put(
         resource("networks", "blue/web"), {"tenant": "blue", "name": "web", "subnets": [{"prefix": "10.1.0.0/24"}]}
