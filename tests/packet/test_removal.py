@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -199,8 +200,9 @@ def test_a_lab_whose_daemons_were_killed_goes_whole(stage: Lab) -> None:
     for daemon in ("controller", *HOSTS):
         stage.stop(daemon, signal.SIGKILL)
     pins = [*stage.directory.path.glob("ns/*"), *stage.directory.path.glob("*/netns/*")]
-    identities = {os.stat(pin).st_ino for pin in pins}
-    stage.close()
-    mounts = Path("/proc/self/mountinfo").read_text()
+    with contextlib.ExitStack() as held:  # as long as they live, no other's namespace gets their numbers
+        identities = {os.fstat(held.enter_context(pin.open("rb")).fileno()).st_ino for pin in pins}
+        stage.close()
+        mounts = Path("/proc/self/mountinfo").read_text()
     assert not any(f"net:[{number}]" in mounts for number in identities)
     assert str(stage.directory.path) not in mounts
