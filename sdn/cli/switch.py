@@ -162,7 +162,7 @@ def bind(args: argparse.Namespace) -> int:
 def unbind_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `switch unbind`."""
     parser.add_argument("switch", metavar="SWITCH", help="name or id")
-    parser.add_argument("ports", metavar="PORT", nargs="+", help="by name or number, as it was bound")
+    parser.add_argument("ports", metavar="PORT", nargs="+", help="by name or number")
     wait_argument(parser)
 
 
@@ -171,13 +171,15 @@ def unbind(args: argparse.Namespace) -> int:
     client = client_of(args)
     switch = get(args, KIND, args.switch)
     bound = {port["port"] for port in switch["ports"] if port["endpoint"]}
-    revision, absent = 0, [port for port in args.ports if port not in bound]
-    for port in args.ports:
+    numbered = {str(port["number"]): str(port["port"]) for port in switch["ports"] if port["endpoint"]}
+    ports = list(dict.fromkeys(port if port in bound else numbered.get(port, port) for port in args.ports))
+    revision, absent = 0, [port for port in ports if port not in bound]
+    for port in ports:
         reply = client.delete(f"{resource(KIND, switch['id'])}/ports/{quote(port)}")
         revision = max(revision, revision_of(reply))
         if args.output != "json":
             print(f"{switch['name']} {port}" if port in bound else f"nothing is bound to {port}: nothing to do")
-    unbound = [port for port in args.ports if port in bound]
+    unbound = [port for port in ports if port in bound]
     return finish(args, revision, {"unbound": unbound, "absent": absent}, "")
 
 

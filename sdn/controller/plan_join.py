@@ -47,14 +47,18 @@ def _host(spec: JoinSpec, id_: HostId) -> Host:
     )
 
 
-def check_alone(state: State, host: Host) -> None:
-    """Raises: CONFLICT where another host has the name or a VTEP of this new one; both are named."""
+def check_alone(state: State, host: Host, *, by_itself: bool = True) -> None:
+    """Raises: CONFLICT where another host has the name or a VTEP of this new one; both are named.
+
+    `by_itself`: it joins, and is not a switch that somebody adds.
+    """
+    who, comes, otherwise = ("host", "joins", "with --name") if by_itself else ("switch", "is added", "name")
     same = state.names.hosts.get(host.name)
     if same is not None:
         raise conflict(
-            f"the host that joins as {described(host)} finds {described(state.hosts[same])} here already: "
+            f"the {who} that {comes} as {described(host)} finds {described(state.hosts[same])} here already: "
             "two hosts cannot have one name",
-            f"choose another with --name; or, if that host is gone: hawse host forget {host.name}",
+            f"choose another {otherwise}; {_removal(state, state.hosts[same])}",
             name=host.name,
             hosts=[host.name, host.name],
             host=same,
@@ -63,12 +67,22 @@ def check_alone(state: State, host: Host) -> None:
         for vtep, theirs in ((host.vtep4, other.vtep4), (host.vtep6, other.vtep6)):
             if vtep is not None and vtep == theirs:
                 raise conflict(
-                    f"host {host.name} joins with the VTEP {vtep}, which is the VTEP of host {other.name}",
-                    "give each host its own underlay address, or name another with --vtep; "
-                    f"if that host is gone: hawse host forget {other.name}",
+                    f"{who} {host.name} {comes} with the VTEP {vtep}, which is the VTEP of {_kind(state, other)} "
+                    f"{other.name}",
+                    f"give each its own underlay address, or name another with --vtep; {_removal(state, other)}",
                     vtep=vtep,
                     hosts=[host.name, other.name],
                 )
+
+
+def _kind(state: State, host: Host) -> str:
+    return "switch" if host.id in state.switches else "host"
+
+
+def _removal(state: State, host: Host) -> str:
+    """What to type to be rid of one that is not there any more."""
+    kind = _kind(state, host)
+    return f"if that {kind} is gone: hawse {'switch rm' if kind == 'switch' else 'host forget'} {host.name}"
 
 
 def described(host: Host) -> str:

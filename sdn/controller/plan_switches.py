@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from ipaddress import IPv4Address, ip_address
 
 import msgspec
 
@@ -19,14 +21,23 @@ from sdn.controller.state import State
 from sdn.model.address import parse_address, parse_mac
 from sdn.model.errors import HawseError, conflict, invalid, not_found
 from sdn.model.ids import EndpointId, HostId, parse_name
+from sdn.model.resources import (
+    MTU_DEFAULT_BYTES,
+    MTU_MIN_BYTES,
+    Datapath,
+    Endpoint,
+    Host,
+    Switch,
+    underlay_overhead_bytes,
+)
 from sdn.model.resources import TUNNEL_PORT_DEFAULT as TUNNEL
-from sdn.model.resources import Datapath, Endpoint, Host, Switch
 
 DATAPATH_ID_DIGITS = 16
 PORT_NUMBER_MAX = 0xFEFF
 """Of Open vSwitch, whatever version of OpenFlow (ovs-ofctl(8))."""
 SHOWN = 5
 """Of what is bound, by name, where a switch cannot be removed."""
+LOCAL = "LOCAL"
 CLIENT = "switch"
 """Of what is bound to a switch's port: nobody attached it."""
 
@@ -37,8 +48,12 @@ def add_switch(state: State, spec: SwitchSpec, id_: HostId, actor: str) -> Plan[
     vtep4, vtep6 = parse_vteps(spec.vtep4, spec.vtep6)
     if vtep4 is None and vtep6 is None:
         raise invalid(f"switch {name} has no VTEP", "say which address its tunnels have: --vtep ADDRESS (or --vtep6)")
-    if not 0 < spec.mtu_bytes <= UNDERLAY_MTU_MAX_BYTES:
-        raise invalid(f"an underlay MTU of {spec.mtu_bytes} cannot be", "leave it out for 1500")
+    for vtep in filter(None, (vtep4, vtep6)):
+        _check_underlay(vtep)
+    least = MTU_MIN_BYTES + underlay_overhead_bytes(vtep4, vtep6)
+    if not least <= spec.mtu_bytes <= UNDERLAY_MTU_MAX_BYTES:
+        hint = f"leave it out for {MTU_DEFAULT_BYTES}, or give {least} to {UNDERLAY_MTU_MAX_BYTES}"
+        raise invalid(f"an underlay MTU of {spec.mtu_bytes} cannot be", hint)
     switch = Switch(
         host=id_,
         datapath_id=parse_datapath_id(spec.datapath_id),
@@ -55,7 +70,7 @@ def add_switch(state: State, spec: SwitchSpec, id_: HostId, actor: str) -> Plan[
         labels=parse_labels(spec.labels),
     )
     _check_new(state, switch)
-    check_alone(state, host)
+    check_alone(state, host, by_itself=False)
     draft = Draft(state, actor)
     draft.create(keys.host(id_), host)
     draft.create(keys.host_name(host.name), id_)
@@ -63,6 +78,14 @@ def add_switch(state: State, spec: SwitchSpec, id_: HostId, actor: str) -> Plan[
     draft.create(keys.datapath(switch.datapath_id), id_)
     draft.happen("host.created", id=id_, name=host.name, vtep4=vtep4, vtep6=vtep6, datapath_id=switch.datapath_id)
     return draft.plan(host)
+
+
+def _check_underlay(vtep: str) -> None:
+    """Raises: INVALID for an address to which no other host can send."""
+    address = ip_address(vtep)
+    nobodys = address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local
+    if nobodys or address == IPv4Address("255.255.255.255"):
+        raise invalid(f"{vtep} is no address for tunnels: other hosts cannot send to it", "give its underlay address")
 
 
 def _check_new(state: State, switch: Switch) -> None:
@@ -95,8 +118,11 @@ def incarnation_of(switch: Switch) -> str:
 
 
 def parse_datapath_id(text: str) -> str:
-    """16 hex digits in lower case, of those with or without `0x`, colons or dashes. Raises: INVALID."""
-    digits = text.strip().lower().removeprefix("0x").replace(":", "").replace("-", "")
+    """16 hex digits in lower case, of those with or without `0x`, colons, dashes or the quotes of ovs-vsctl.
+
+    Raises: INVALID.
+    """
+    digits = text.strip().strip('"').lower().removeprefix("0x").replace(":", "").replace("-", "")
     if len(digits) != DATAPATH_ID_DIGITS or digits.strip("0123456789abcdef") or not digits.strip("0"):
         raise invalid(
             f"{text[:64]!r} is not a datapath id",
@@ -108,12 +134,21 @@ def parse_datapath_id(text: str) -> str:
 
 def parse_port(text: str) -> str:
     """A port's name, or its number in canonical text. Raises: INVALID."""
+    if text == LOCAL:
+        hint = "give the bridge's own name: 'ovs-ofctl -O OpenFlow13 show BRIDGE' lists it"
+        raise invalid(f"{LOCAL} is how OpenFlow calls the bridge's own port, not its name", hint, port=text)
     if text.isascii() and text.isdecimal():
         number = int(text[:10])
         if not 0 < number <= PORT_NUMBER_MAX:
             raise invalid(f"{text[:32]} is not a port's number", f"it is 1 to {PORT_NUMBER_MAX}", port=text[:32])
         return str(number)
-    if not text or len(text) > IFNAME_CHARACTERS_MAX or not text.isprintable() or set(text) & {"/", " "}:
+    if (
+        not text
+        or len(text) > IFNAME_CHARACTERS_MAX
+        or not text.isprintable()
+        or text[0] == "-"
+        or set(text) & {"/", " "}
+    ):
         raise invalid(
             f"{text[:32]!r} is not a port of a switch",
             "give its name or its number: 'ovs-ofctl -O OpenFlow13 show BRIDGE' lists both",
@@ -143,20 +178,42 @@ def parse_bind(spec: BindSpec) -> Attachment:
     )
 
 
-def bind(state: State, host: Host, wished: Attachment, id_: EndpointId, actor: str) -> Plan[Endpoint]:
+def bind(
+    state: State,
+    host: Host,
+    wished: Attachment,
+    id_: EndpointId,
+    actor: str,
+    number_of: Callable[[str], int | None] = lambda _: None,
+) -> Plan[Endpoint]:
     """The endpoint on a port: the one that is bound there, if it is as wished, or a new one.
 
+    `number_of`: of a port by its name or number, as far as the switch has told.
     Raises: as `plan_endpoints.attach`; CONFLICT where something else is bound there, and for the tunnel's port.
     """
     switch, (_, port) = state.switches[host.id], wished.key
-    if port in (switch.tunnel_port, TUNNEL):
+    number = number_of(port)
+    if port in (switch.tunnel_port, TUNNEL) or (number is not None and number == number_of(switch.tunnel_port)):
         raise conflict(f"port {port} of switch {host.name} is its tunnel", "bind another port", port=port)
     bound = state.bound.get((host.id, port))
     if bound is None:
+        if number is not None:
+            _check_free(state, host, port, number, number_of)
         return attach(state, host, wished, id_, actor)
     older = state.endpoints[bound]
     _check_same(state, host, wished, older)
     return attach(state, host, dataclasses.replace(wished, key=(older.container, port)), id_, actor)
+
+
+def _check_free(state: State, host: Host, port: str, number: int, number_of: Callable[[str], int | None]) -> None:
+    """Raises: CONFLICT where the port is bound under its other name."""
+    for endpoint in state.endpoints_of(host=host.id):
+        if number_of(endpoint.ifname) == number:
+            raise conflict(
+                f"port {port} of switch {host.name} is its port {endpoint.ifname}, which is bound already",
+                f"unbind it first: hawse switch unbind {host.name} {endpoint.ifname}",
+                endpoint=endpoint.id,
+            )
 
 
 def _check_same(state: State, host: Host, wished: Attachment, older: Endpoint) -> None:

@@ -91,7 +91,9 @@ class Switches:
 
         def plan(state: State) -> Plan[Endpoint]:
             host, _ = plan_switches.resolve_switch(state, reference)
-            return plan_switches.bind(state, host, wished, id_, actor)
+            connected = self.connected.get(host.id)
+            known = (connected.number_of,) if connected is not None else ()
+            return plan_switches.bind(state, host, wished, id_, actor, *known)
 
         endpoint, revision = await self._ledger.write(plan, actor)
         return endpoint, revision, endpoint.id == id_

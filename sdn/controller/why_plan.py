@@ -173,7 +173,7 @@ def _verdict(
             return Verdict(False, "they belong to different tenants", hint)
         case Reach.OTHER_NETWORK:
             assert target is not None, "there is one in the other network"
-            hint = f"put both into one network: hawse network attach {network} {target.container}"
+            hint = f"put both into one network: {_joining(state, target, network)}"
             return Verdict(False, "they are in different networks", hint)
         case Reach.HOSTS_APART:
             hint = "give both hosts an underlay address of one family; 'hawse host ls' shows them"
@@ -183,6 +183,14 @@ def _verdict(
             return Verdict(False, "they have no address family in common", hint)
         case _:
             return _nobody(state.networks[source.network], network, there)
+
+
+def _joining(state: State, target: Endpoint, network: str) -> str:
+    """What to type; a switch's port is in one network at a time."""
+    if target.host not in state.switches:
+        return f"hawse network attach {network} {target.container}"
+    port = f"{state.hosts[target.host].name} {target.ifname}"
+    return f"hawse switch unbind {port} && hawse switch bind {port} {network}"
 
 
 def _nobody(network: Network, name: str, there: tuple[Journey, ...]) -> Verdict:

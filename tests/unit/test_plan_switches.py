@@ -70,7 +70,7 @@ async def test_what_is_one_switchs_is_no_others(site: Site) -> None:
         ({"name": "s2", "datapath_id": ID, "vtep4": "192.0.2.2"}, "is switch s1's already"),
         ({"name": "s1", "datapath_id": "00000000000000b2", "vtep4": "192.0.2.2"}, "two hosts cannot have one name"),
         ({"name": "h1", "datapath_id": "00000000000000b2", "vtep4": "192.0.2.2"}, "two hosts cannot have one name"),
-        ({"name": "s2", "datapath_id": "00000000000000b2", "vtep4": "192.0.2.161"}, "which is the VTEP of host s1"),
+        ({"name": "s2", "datapath_id": "00000000000000b2", "vtep4": "192.0.2.161"}, "the VTEP of switch s1"),
         ({"name": "s2", "datapath_id": "00000000000000b2", "vtep4": "192.0.2.7"}, "which is the VTEP of host h1"),
     )
     for spec, words in specs:
@@ -90,7 +90,10 @@ async def test_bad_words(site: Site) -> None:
         {"name": "a b"}, {"name": ""}, {"datapath_id": ""}, {"datapath_id": "a1"}, {"datapath_id": "0" * 16},
         {"datapath_id": "0" * 15 + "g"}, {"datapath_id": "٣" * 16}, {"vtep4": None}, {"vtep4": "fd00::1"},
         {"vtep6": "192.0.2.2"}, {"tunnel_port": ""}, {"tunnel_port": "0"}, {"tunnel_port": "x" * 16},
-        {"tunnel_port": "a b"}, {"mtu_bytes": 0}, {"mtu_bytes": 1 << 31}, {"labels": {"": "x"}},
+        {"tunnel_port": "a b"}, {"tunnel_port": "-1"}, {"tunnel_port": "LOCAL"}, {"mtu_bytes": 0},
+        {"mtu_bytes": 1 << 31}, {"mtu_bytes": 1329}, {"vtep4": "127.0.0.1"}, {"vtep4": "0.0.0.0"},
+        {"vtep4": "224.0.0.1"}, {"vtep4": "255.255.255.255"}, {"vtep6": "::1"}, {"vtep6": "fe80::1"},
+        {"labels": {"": "x"}},
     ]  # fmt: skip
     for change in wrong:
         error = await refused(Kind.INVALID, switches(site).add(SwitchSpec(**good | change), "test"))
@@ -98,7 +101,7 @@ async def test_bad_words(site: Site) -> None:
     assert not site.core.state.switches
 
 
-@pytest.mark.parametrize("text", [ID, ID.upper(), f"0x{ID}", "00:00:00:00:00:00:00:a1", " 00000000000000a1\n"])
+@pytest.mark.parametrize("text", [ID, ID.upper(), f"0x{ID}", "00:00:00:00:00:00:00:a1", f' "{ID}"\n'])
 def test_a_datapath_id_as_it_is_written(text: str) -> None:
     assert parse_datapath_id(text) == ID
 

@@ -9,6 +9,7 @@ import random
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,20 +118,28 @@ async def test_ports_come_and_go(here: Centre) -> None:
 
 
 async def test_two_names_of_one_port(here: Centre) -> None:
-    """Whoever came first, one of them has it, and the other is told; when that one goes, the other has it."""
+    """The second is refused where the switch has told its ports; if it has not yet, the first keeps the port."""
+
+    def taken() -> set[Any]:
+        return {flow for flow in switch.ours() if bytes.fromhex("8000000400000002") in flow[2]}
+
     await here.add()
     switch = SmallSwitch(ports=("hwvxlan", "p1"))
-    await here.connected(switch)
     await here.bind("p1")
-    await here.settled()
-    alone = {flow for flow in switch.ours() if bytes.fromhex("8000000400000002") in flow[2]}
     await here.bind("2")
+    await here.connected(switch)
     shown = await here.until(lambda shown: shown["failures"], "told")
-    assert "port p1 of switch s1 is its port 2, which is bound already" in str(shown["failures"])
+    assert "port 2 of switch s1 is its port p1, which is bound already" in str(shown["failures"])
+    both = taken()
     await here.ask("DELETE", "/v1/switches/s1/ports/2")
     await here.until(lambda shown: not shown["failures"], "alone again")
     await here.settled()
-    assert alone == {flow for flow in switch.ours() if bytes.fromhex("8000000400000002") in flow[2]}
+    assert taken() == both
+    for port, says in (("2", "is its port p1, which is bound already"), ("1", "is its tunnel")):
+        with pytest.raises(AssertionError, match=says):
+            await here.bind(port)
+    await here.settled()
+    assert taken() == both
 
 
 async def test_a_refusal_is_a_failure_until_it_is_taken(here: Centre, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,6 +415,8 @@ def test_ports_by_name_and_number() -> None:
     assert (table.number_of("eth1"), table.number_of("2"), table.number_of("9")) == (2, 2, None)
     assert table.number_of("٣") == 3
     assert table.names(["eth1", "3"]) == {1: "1", 2: "eth1", 3: "3"}
+    assert table.names(["eth1", "2"])[2] == "eth1"
+    assert table.names(["2", "eth1"])[2] == "2", "the first has it"
     assert table.require("eth1", table.names(["eth1"]), "hwvxlan") == 2
     for reference, kind in (("eth2", Kind.NOT_FOUND), ("1", Kind.CONFLICT), ("2", Kind.CONFLICT)):
         with pytest.raises(HawseError) as refused:

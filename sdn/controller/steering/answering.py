@@ -32,7 +32,7 @@ class Answering:
         self._entries = entries
         self._ports = ports
         self._tunnel = tunnel
-        self._bound = dict(bound)
+        self._bound = dict(sorted(bound.items()))  # ids grow with time
         numbers = Naming(ports, self._bound.values(), tunnel).names
         self._names = Names(
             ports={name: number for number, name in numbers.items()},

@@ -138,9 +138,13 @@ class Pilot:
             return
         before = self._numbers()
         self._ports.apply(event)
-        self._datapath.renamed(self._bound.values())
+        self._datapath.renamed(self._by_age())
         if self._numbers() != before:
             self._reconciler.drifted(None)
+
+    def _by_age(self) -> list[str]:
+        """The ports that are bound, from the oldest endpoint on: ids grow with time."""
+        return [self._bound[id_] for id_ in sorted(self._bound)]
 
     def _numbers(self) -> list[int | None]:
         return [self._ports.number_of(reference) for reference in (self._tunnel, *self._bound.values())]
@@ -187,7 +191,7 @@ class Pilot:
         for status in early or ():
             self._ports.apply(status)
         self._bound = {one.id: one.ifname for one in self._core.state.endpoints_of(host=self._host.id)}
-        self._datapath.renamed(self._bound.values())
+        self._datapath.renamed(self._by_age())
         await self._reconciler.start()
         text = f"{description.hardware} {description.software}"
         return "".join(c for c in text if c.isprintable()).strip()[:WORD_CHARACTERS_MAX]
@@ -266,7 +270,7 @@ class Pilot:
                 changed |= self._bound.pop(EndpointId(id_), None) is not None
         if changed:
             clashed, self._clash = self._clash, self._ports.clash(self._bound.values())
-            self._datapath.renamed(self._bound.values())
+            self._datapath.renamed(self._by_age())
             if clashed or self._clash:  # who has the port may be another one now
                 self._reconciler.drifted(None)
 

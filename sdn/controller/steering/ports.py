@@ -55,9 +55,12 @@ class PortTable:
         return self._numbers.get(reference)
 
     def names(self, bound: Iterable[str]) -> dict[int, str]:
-        """What each number is called: as it is bound, else by the number itself."""
+        """What each number is called: as it is bound, else by the number itself. Of two that mean one the first has it.
+
+        `bound`: from the oldest on, so that who binds a port under its other name takes it from nobody.
+        """
         names = {number: str(number) for number in self.by_number}
-        for reference in sorted(bound, reverse=True):  # of two that mean one port the first has it
+        for reference in reversed(list(bound)):
             if (number := self.number_of(reference)) is not None:
                 names[number] = reference
         return names
