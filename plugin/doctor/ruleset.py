@@ -17,7 +17,8 @@ from typing import Any
 
 from plugin.doctor.packet import Packet
 
-OWN_TABLE = "hawse"
+OWN_TABLES = frozenset({"hawse", "hawse-ports"})
+"""`plugin.datapath.bridge`'s and the guard of ports that `plugin.datapath.openflow` loads."""
 DEPTH_MAX = 16
 """The kernel's own bound of jumps (NFT_JUMP_STACK_SIZE)."""
 
@@ -80,14 +81,14 @@ class Ruleset:
     @property
     def bases(self) -> int:
         """How many base chains of others there are."""
-        return sum(base["table"] != OWN_TABLE for base in self._bases)
+        return sum(base["table"] not in OWN_TABLES for base in self._bases)
 
     def drops(self, packet: Packet) -> list[Drop]:
-        """Where the packet dies or may die, but for our own table."""
+        """Where the packet dies or may die, but for our own tables."""
         families = {"inet", "ip" if packet.family == 4 else "ip6"}
         found: list[Drop] = []
         for base in self._bases:
-            if base["hook"] in packet.hooks and base["family"] in families and base["table"] != OWN_TABLE:
+            if base["hook"] in packet.hooks and base["family"] in families and base["table"] not in OWN_TABLES:
                 found += _Walk(self._rules, self._sets, base, packet).drops()
         return found
 

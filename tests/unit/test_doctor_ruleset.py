@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from plugin.datapath.openflow import guard
 from plugin.doctor.finding import Verdict
 from plugin.doctor.firewall import FirewallFacts, Rules, judge_firewall, legacy_rules, rule_texts
 from plugin.doctor.packet import controller_in, controller_out, tunnels_in, tunnels_out
@@ -138,6 +139,7 @@ def test_policies() -> None:
     assert drops(base(policy="drop", family="ip6")) == []
     assert drops(base(policy="drop", family="ip")) == [("input", 0, True)]
     assert drops(base(policy="drop", table="hawse")) == []  # ours lets members in, and knows whom
+    assert drops(base(policy="drop", table=guard.TABLE)) == []  # drops what comes from containers
 
 
 def test_an_accept_in_one_base_chain_does_not_save_from_another() -> None:
