@@ -40,6 +40,7 @@ COMMANDS: tuple[Command, ...] = (
         "up", "start this machine: a controller, an agent and a runtime", "sdn.cli.machine", "up",
         "hawse up                                    # in the foreground, with logs",
         "hawse up -d --listen 10.0.0.1:4780          # behind; it is remembered how",
+        "hawse up -d --datapath openflow             # through Open vSwitch",
     ),
     _command(
         "join", "make this machine a host of another's controller", "sdn.cli.join", "join",

@@ -8,9 +8,7 @@ from sdn.cli.connection import client_of
 from sdn.cli.exits import Exit
 from sdn.cli.output import print_json, print_table
 
-UNCOUNTED = """\
-Not counted: a frame for an address or MAC that nobody has dies in the VXLAN device or the bridge, which keep no count.\
-"""
+UNCOUNTED = "Not counted: a frame for an address or MAC that nobody has; 'hawse why' says where it ends."
 CAUSES: dict[str, str] = {
     "mac-spoof": "the sender's MAC is not its own",
     "ip4-spoof": "the sender's IPv4 address is not its own",

@@ -9,6 +9,9 @@ from sdn.cli.exits import Exit
 from sdn.cli.output import print_json, print_table
 from sdn.client.client import resource
 
+MATCH_COLUMNS = 44
+"""Most are shorter."""
+
 
 def ls_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `flow ls`."""
@@ -32,16 +35,17 @@ def ls(args: argparse.Namespace) -> int:
     rows = [
         (
             item["table"],
-            item["match"],
-            item["action"],
             f"{item['tenant']}/{item['network']}" if item["network"] else item["tenant"],
             item["owner"] or item["cause"],
             item["packets"],
             item["bytes"],
+            item["match"],
+            item["action"],
         )
         for item in items
     ]
-    print_table(("TABLE", "MATCH", "ACTION", "NETWORK", "OWNER", "PACKETS", "BYTES"), rows)
+    header = ("TABLE", "NETWORK", "OWNER", "PACKETS", "BYTES", "MATCH", "ACTION")
+    print_table(header, rows, narrow={"MATCH": MATCH_COLUMNS})
     if answer.body["omitted"]:
         print(f"\n{answer.body['omitted']} more: --network and --endpoint choose")
     return Exit.OK

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -15,11 +17,25 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Aligned columns, upper-case header; `-` for what is not there."""
-    lines = [[_cell(cell) for cell in row] for row in rows]
-    table = [list(header), *lines]
+def print_table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    fold: Mapping[str, int] | None = None,
+    narrow: Mapping[str, int] | None = None,
+) -> None:
+    """Aligned columns, upper-case header; `-` for what is not there.
+
+    `fold`: a column's width, where what is longer goes on below itself. `narrow`: the width of a column in which a
+    longer cell pushes the rest of its own row, and no other's.
+    """
+    folds = [(fold or {}).get(name, 0) for name in header]
+    table = [list(header)]
+    for row in rows:
+        cells = [_folded(_cell(cell), width) for cell, width in zip(row, folds, strict=True)]
+        table += [list(line) for line in itertools.zip_longest(*cells, fillvalue="")]
     widths = [max(_width(line[column]) for line in table) for column in range(len(header))]
+    widths = [min(width, (narrow or {}).get(name, width)) for name, width in zip(header, widths, strict=True)]
     for line in table:
         cells = (cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True))
         print("  ".join(cells).rstrip())
@@ -76,6 +92,20 @@ def _cell(cell: Any) -> str:
     if isinstance(cell, list | tuple):
         return ",".join(_cell(item) for item in cell)
     return printable(str(cell))
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """In lines of that width (0: any), broken behind blanks and commas, or where a word has no other place."""
+    if not width or _width(text) <= width:
+        return [text]
+    lines = [""]
+    for word in re.findall(r"[^ ,]+[ ,]*|[ ,]+", text):
+        if lines[-1] and len(lines[-1] + word.rstrip()) > width:
+            lines.append("")
+        lines[-1] += word
+        while len(lines[-1].rstrip()) > width:
+            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+    return [line.rstrip() for line in lines]
 
 
 def _width(text: str) -> int:

@@ -114,7 +114,7 @@ def inspect(args: argparse.Namespace) -> int:
         print(f"\nwithout counters: {problem}")
     if failures:
         print()
-        print_table(("FAILURE", "WHY"), sorted(failures.items()))
+        print_table(("FAILURE", "WHY"), sorted(failures.items()), fold={"WHY": 60})
     return Exit.OK
 
 

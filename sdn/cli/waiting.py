@@ -46,7 +46,7 @@ def finish(args: argparse.Namespace, revision: int, value: Any, text: str) -> in
             print(text)
         rows = [(host["name"], host["state"], "; ".join(host.get("failures", {}).values())) for host in hosts]
         if rows:
-            print_table(("HOST", "STATE", "WHY"), rows)
+            print_table(("HOST", "STATE", "WHY"), rows, fold={"WHY": 80})
         else:
             print("no host is concerned: nothing to wait for")
     if any(host["state"] == "failed" for host in hosts):

@@ -206,6 +206,15 @@ def test_tables_align_and_show_what_is_absent(capsys):
     assert capsys.readouterr().out.splitlines() == ["NAME  LABELS  N", "web   a=1     3", "日本  -       yes"]
 
 
+def test_a_long_cell_is_folded_or_pushes_its_own_row(capsys):
+    rows = [("a", "one two,three four", "x"), ("b", "y" * 12, "z")]
+    print_table(("N", "WHY", "END"), rows, fold={"WHY": 9})
+    folded = ["N  WHY        END", "a  one two,   x", "   three", "   four", "b  yyyyyyyyy  z", "   yyy"]
+    assert capsys.readouterr().out.splitlines() == folded
+    print_table(("N", "WHY", "END"), rows, narrow={"WHY": 4})
+    assert capsys.readouterr().out.splitlines()[1:] == ["a  one two,three four  x", "b  yyyyyyyyyyyy  z"]
+
+
 def test_properties_show_lists_of_resources(capsys):
     print_properties({"name": "web", "subnets": [{"prefix": "10.0.0.0/24", "gateway": "10.0.0.1"}]})
     out = capsys.readouterr().out
