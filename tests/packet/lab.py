@@ -167,17 +167,17 @@ class Lab:
 
     def drops(self, host: str) -> dict[tuple[str, str], int]:
         """What `hawse drops` shows of a host: packets by (tenant/network, cause)."""
-        self._gather_counts(host)
+        self.gather_counts(host)
         items = json.loads(self.hawse("-o", "json", "drops", "--all", host))
         return {(f"{item['tenant']}/{item['network']}", item["cause"]): item["packets"] for item in items}
 
     def drops_rest(self, host: str) -> dict[tuple[str, str], int]:
         """The same, asked of the controller without the command."""
-        self._gather_counts(host)
+        self.gather_counts(host)
         items = self.client.get("/v1/drops", host=host).body["items"]
         return {(f"{item['tenant']}/{item['network']}", item["cause"]): item["packets"] for item in items}
 
-    def _gather_counts(self, host: str) -> None:
+    def gather_counts(self, host: str) -> None:
         """Open vSwitch's flows have what was counted half a second later, unless it forgets how it sends what."""
         record = self.directory.read()
         if record is not None and record.datapaths.get(host) == Datapath.OPENFLOW:

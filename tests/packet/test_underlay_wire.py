@@ -66,7 +66,8 @@ def test_a_tunnel_packet_is_what_the_standard_says(pair: Lab, underlay_family: i
         for frame in frames:
             ear.until(lambda seen, frame=frame: seen == frame, "the frame at its receiver")  # type: ignore[misc]
         found = [p for p in wire.tunnel_packets() if bytes(p[VXLAN].payload) in frames]
-    assert [bytes(packet[VXLAN].payload) for packet in found] == frames
+    # Each once; a switch keeps the order within a flow only.
+    assert sorted(bytes(packet[VXLAN].payload) for packet in found) == sorted(frames)
     for packet in found:
         outer, header = outer_of(packet), packet[VXLAN]
         assert type(outer) is (IP if underlay_family == 4 else IPv6)

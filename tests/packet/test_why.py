@@ -99,6 +99,7 @@ def test_a_lie_is_among_the_drops(pair: Lab) -> None:
     lies = [forgery.frame for forgery in forgeries(me, victim) if forgery.cause == "ip4-spoof"]
 
     def dropped() -> int:
+        pair.gather_counts("h1")
         drops = why(pair, "a1", "b1")["drops"]
         return sum(drop["packets"] for drop in drops if (drop["host"], drop["cause"]) == ("h1", "ip4-spoof"))
 
