@@ -32,8 +32,8 @@ def print_table(
     folds = [(fold or {}).get(name, 0) for name in header]
     table = [list(header)]
     for row in rows:
-        cells = [_folded(_cell(cell), width) for cell, width in zip(row, folds, strict=True)]
-        table += [list(line) for line in itertools.zip_longest(*cells, fillvalue="")]
+        columns = [_folded(_cell(cell), width) for cell, width in zip(row, folds, strict=True)]
+        table += [list(line) for line in itertools.zip_longest(*columns, fillvalue="")]
     widths = [max(_width(line[column]) for line in table) for column in range(len(header))]
     widths = [min(width, (narrow or {}).get(name, width)) for name, width in zip(header, widths, strict=True)]
     for line in table:
