@@ -279,6 +279,10 @@ def test_leftovers_of_cgroups_that_nobody_knows_are_swept(supervised: Supervised
     assert (supervised.state(client, "c1") or {})["state"] == "running"
 
 
+PAUSE_S = 0.12
+"""At the most, between two kills, as long as what they disturb gets on."""
+
+
 class Killer(threading.Thread):
     """Kills supervisors at random moments, until told to stop."""
 
@@ -289,9 +293,14 @@ class Killer(threading.Thread):
         self._keepers = keepers
         self.stopping = threading.Event()
         self.kills = 0
+        self.launched = 0
+        """As many as there are by now: who kills faster than a busy machine launches would kill for ever."""
 
     def run(self) -> None:
-        while not self.stopping.wait(self._random.uniform(0.0, 0.12)):
+        pause_s, launched = PAUSE_S, 0
+        while not self.stopping.wait(self._random.uniform(0.0, pause_s)):
+            if launched != self.launched:
+                pause_s, launched = PAUSE_S, self.launched
             with contextlib.suppress(HawseError):
                 client = Connection(self._supervised.root, 5.0)
                 try:
@@ -302,6 +311,7 @@ class Killer(threading.Thread):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
                     self.kills += 1
+                    pause_s *= 1.2
                 if victim == pids[1]:
                     wait_until(partial(self._kept_by_another, victim), "the supervisor keeps in its place")
 
@@ -345,6 +355,7 @@ def test_random_kills_lose_nothing(supervised: Supervised, seed: int, keepers: b
             name = f"c{len(codes)}"
             codes[name] = len(codes)
             client = launch_through_kills(supervised, client, name, TALKER % codes[name])
+            killer.launched = len(codes)
         time.sleep(0.1)  # some more kills while the last ones write
     finally:
         killer.stopping.set()
