@@ -25,6 +25,7 @@ DESCRIPTION = """\
 Look at this machine and its place in the fabric: what is wrong, what follows from it, and what to type.
 
   agent, controller, clock, versions, wiring   the daemons: reachable, in step, of one version, without failures
+  vswitch                                      the Open vSwitch of a host with that datapath: its two daemons
   uplink, sysctls, duplicate address           the way out of this machine, and whether another one has its address
   firewall                                     rules of other programs that drop tunnels (UDP 4789) or the controller
   path                                         to each other host, by real probes of all sizes, both ways

@@ -22,6 +22,7 @@ from plugin.doctor import (
     path,
     path_findings,
     underlay,
+    vswitch,
 )
 from plugin.doctor.finding import Finding, unknown
 from plugin.doctor.packet import Packet
@@ -105,6 +106,7 @@ class _Doing:
         self._versions = pool.submit(fabric.read_versions, root)
         self._ports = pool.submit(fabric.controller_ports, root)
         self._firewall = pool.submit(firewall.read_firewall)
+        self._vswitch = pool.submit(vswitch.judge_vswitch, root)
         self._controllers = [pool.submit(controllers.read_controller, url, bundle) for url in urls]
         self._vteps = self._own_vteps(configuration)
         self._probed, self._why = self._asked.result() if self._asked else (None, "")
@@ -150,6 +152,7 @@ class _Doing:
         if self._result:
             versions["agent"] = self._result.version
             findings += fabric.judge_failures(self._result)
+        findings += self._vswitch.result()
         versions |= {f"controller {one.url}": one.version for one in facts if one.version}
         return findings + fabric.judge_versions(versions, self._probed)
 

@@ -30,7 +30,7 @@ from sdn.controller.session import HostStream
 from sdn.controller.specs import NetworkSpec, SubnetSpec, TenantSpec
 from sdn.controller.state import State, SubnetUsage
 from sdn.controller.status import HostState, Status, Step
-from sdn.controller.switches import Switches
+from sdn.controller.switches import Switches, not_connected
 from sdn.model.errors import HawseError, Kind, conflict, denied, invalid, unavailable
 from sdn.model.ids import HostId, IdSource, NetworkId, Revision, TenantId, is_id
 from sdn.model.resources import Endpoint, Host, Network, Tenant
@@ -338,8 +338,7 @@ class Core:
         """
         stream = self._fleet.streams.get(host)
         if stream is None:
-            name = plan_hosts.name_of(self.state, host)
-            raise unavailable(f"host {name} is not connected", "start its agent", host=name)
+            raise not_connected(self.state, host)
         return await stream.ask(lambda number: Query(request=number, what=what, **more), timeout_s)
 
     # --- status and events ---

@@ -9,14 +9,14 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from sdn.controller import plan_switches
+from sdn.controller import plan_hosts, plan_switches
 from sdn.controller.authority import Authority, issue_switch
 from sdn.controller.ledger import Ledger
 from sdn.controller.plan import Plan
 from sdn.controller.specs import BindSpec, SwitchSpec
 from sdn.controller.state import State
 from sdn.model.certificate import parse_certificates
-from sdn.model.errors import HawseError, Kind, denied
+from sdn.model.errors import HawseError, Kind, denied, unavailable
 from sdn.model.ids import EndpointId, HostId, Revision
 from sdn.model.resources import Endpoint, Host, Switch
 
@@ -32,6 +32,14 @@ class PortCounts:
     rx_bytes: int = 0
     tx_packets: int = 0
     tx_bytes: int = 0
+
+
+def not_connected(state: State, host: HostId) -> HawseError:
+    """What is said of one that cannot be asked, and what to do there."""
+    name = plan_hosts.name_of(state, host)
+    if host in state.switches:
+        return unavailable(f"switch {name} is not connected", "'hawse help switches' has what to type on it", host=name)
+    return unavailable(f"host {name} is not connected", "start its agent", host=name)
 
 
 class Connected(Protocol):

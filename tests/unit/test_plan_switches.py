@@ -208,6 +208,12 @@ async def test_nobody_gives_a_switch_a_secret_or_speaks_for_it(site: Site) -> No
     assert not site.core.state.switches
 
 
+async def test_one_that_is_away_cannot_be_asked(site: Site) -> None:
+    host = await add(site)
+    error = await refused(Kind.UNAVAILABLE, site.core.query(host.id, "drops", 1))
+    assert (error.message, "agent" in error.hint) == ("switch s1 is not connected", False)
+
+
 async def test_of_two_controllers_one_binds_a_port(site: Site) -> None:
     """The second has not seen what the first has written: the keys tell it."""
     await site.network()
