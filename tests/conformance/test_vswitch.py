@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +106,26 @@ class TestWhatIsMade:
         hop = bytes((192, 0, 2, 253))
         wait_until(lambda: hop in way.read()["next4"].values(), "the next hop is the new router")
         assert made.vswitch.intact() == []
+
+    def test_a_change_while_it_follows_another_is_followed_too(
+        self, made: VswitchSite, monkeypatch: pytest.MonkeyPatch
+    ):
+        way = made.vswitch._switch._way
+        looked, go_on, follow = threading.Event(), threading.Event(), way.follow
+
+        async def slow(session: Any) -> None:
+            await follow(session)
+            looked.set()
+            await asyncio.to_thread(go_on.wait, 10)
+
+        monkeypatch.setattr(way, "follow", slow)
+        made.here.ip("route replace 198.51.100.0/24 via 192.0.2.253")
+        assert looked.wait(10)
+        made.here.ip("route replace 198.51.100.0/24 via 192.0.2.252")
+        time.sleep(0.5)  # not a wait for anything: the change is to be noticed while the first one is being followed
+        go_on.set()
+        hop = bytes((192, 0, 2, 252))
+        wait_until(lambda: hop in way.splice.table.read()["next4"].values(), "the next hop is the last router")
 
     def test_it_follows_the_vtep(self, made: VswitchSite):
         made.here.ip("addr add 192.0.2.9/24 dev eth0")

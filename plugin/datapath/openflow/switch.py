@@ -63,8 +63,7 @@ class Switch:
         self._needed = False
         self._news: set[TenantId] | None = set()
         self._telling = False
-        self._following: asyncio.Task[None] | None = None
-        self._way = Way(place.owner, place.here_ns_fd, self._moved)
+        self._way = Way(place.owner, place.here_ns_fd, self._follow)
 
     # Being there ----------------------------------------------------------------------------------------------------
 
@@ -146,8 +145,6 @@ class Switch:
 
     def close(self) -> None:
         """Let go of everything; what was made stays."""
-        if self._following is not None:
-            self._following.cancel()
         if self._session is not None:
             self._session.close()
         self._way.close()
@@ -221,12 +218,10 @@ class Switch:
         self._made = False
         self._tell(None)
 
-    def _moved(self) -> None:
-        """The host's addresses or routes are others: the way out follows."""
-        if self._made and (self._following is None or self._following.done()):
-            self._following = asyncio.create_task(self._follow())
-
     async def _follow(self) -> None:
+        """The host's addresses or routes are others: the way out follows. What is being made may have seen the old."""
+        if self._session is None or not (self._made or self._needed or self._making.locked()):
+            return
         try:
             async with self._needing() as session:
                 if session.datapath_type() == "netdev":

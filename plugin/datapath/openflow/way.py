@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from plugin.datapath.openflow import infrastructure
 from plugin.datapath.openflow.guard import PortGuard
@@ -35,14 +35,15 @@ _PAUSE_S: Final = 0.005
 
 
 class Way:
-    """In one event loop. `moved` is called when the host's addresses or routes have changed."""
+    """In one event loop. `follow` is run whenever the host's addresses or routes have changed, once at a time."""
 
-    def __init__(self, owner: str, here_ns_fd: int | None, moved: Callable[[], None]) -> None:
+    def __init__(self, owner: str, here_ns_fd: int | None, follow: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.vteps: tuple[str, ...] = ()
         self.members: set[str] = set()
         self.vnis: set[int] = set()
         self._owner = owner
-        self._moved = moved
+        self._follow = follow
+        self._following: asyncio.Task[None] | None = None
         self._routed: dict[str, str] = {}
         self._kernel_mac = ""
         self._later: asyncio.TimerHandle | None = None
@@ -61,6 +62,8 @@ class Way:
         asyncio.get_running_loop().remove_reader(self._routes.fileno())
         if self._later is not None:
             self._later.cancel()
+        if self._following is not None:
+            self._following.cancel()
         self._undo.close()
 
     def _told(self) -> None:
@@ -70,11 +73,17 @@ class Way:
         except LostEventsError:
             pass  # which they were does not matter: all is read again
         if self._later is None:
-            self._later = asyncio.get_running_loop().call_later(_ROUTES_SETTLE_S, self._settled)
+            self._wait()
+
+    def _wait(self) -> None:
+        self._later = asyncio.get_running_loop().call_later(_ROUTES_SETTLE_S, self._settled)
 
     def _settled(self) -> None:
         self._later = None
-        self._moved()
+        if self._following is None or self._following.done():
+            self._following = asyncio.create_task(self._follow())
+        else:
+            self._wait()  # it may have looked before this change
 
     def adopt(self) -> None:
         """What the kernel has of an agent before us stays as it is until we are told otherwise."""
