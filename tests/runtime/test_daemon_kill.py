@@ -183,6 +183,10 @@ def test_a_damaged_record_stops_nothing(daemon: RunningDaemon) -> None:
     assert not (daemon.root.containers / bad).exists()
 
 
+PAUSE_S = 0.6
+"""At the most, between two kills, as long as the clients get on."""
+
+
 class Storm:
     """Clients that start, stop and remove containers, and somebody who kills. Every answer is believed for ever."""
 
@@ -193,6 +197,8 @@ class Storm:
         self.problems: list[str] = []
         self.done = threading.Event()
         self.lock = threading.Lock()
+        self.lived: list[str] = []
+        """Whose life is over as it should: who kills faster than a busy machine gets on would kill for ever."""
 
     def patiently(self, verb: str, **fields: Any) -> dict[str, Any] | HawseError:
         """As a person does who tries again while the daemon is away."""
@@ -209,7 +215,9 @@ class Storm:
         chance = random.Random(number)
         try:
             for turn in range(self.rounds):
-                self.one(f"c{number}-{turn}", chance.randrange(200), chance.random() < 0.5)
+                name = f"c{number}-{turn}"
+                self.one(name, chance.randrange(200), chance.random() < 0.5)
+                self.lived.append(name)
         except AssertionError as error:
             self.problems.append(str(error))
 
@@ -263,7 +271,9 @@ class Storm:
 
     def rage(self) -> None:
         """Until the clients are done."""
-        while not self.done.wait(self.random.uniform(0.05, 0.6)):
+        pause_s, lived = PAUSE_S, 0
+        while not self.done.wait(self.random.uniform(0.05, pause_s)):
+            pause_s, lived = (pause_s * 1.2 if lived == len(self.lived) else PAUSE_S), len(self.lived)
             if self.random.random() < 0.5:
                 again(self.daemon)
             else:
