@@ -61,6 +61,8 @@ class Wire:
     ifname: str
     addresses: tuple[str, ...]
     mac: str
+    name: str
+    """The endpoint's: the container's, for its first interface, so that `hawse why` finds it."""
 
     @property
     def port(self) -> str:
@@ -73,7 +75,8 @@ def wires_of(topology: Topology) -> Iterator[Wire]:
     switches = {host.name for host in topology.hosts if not host.datapath.has_agent}
     wishes = ((c, wish) for c in topology.containers if c.host in switches for wish in c.attachments)
     for number, (container, wish) in enumerate(wishes):
-        yield Wire(container.host, container.name, number, wish.network, wish.ifname, wish.addresses, wish.mac)
+        name = container.name if wish is container.attachments[0] else ""
+        yield Wire(container.host, container.name, number, wish.network, wish.ifname, wish.addresses, wish.mac, name)
 
 
 def without_wires(container: ContainerSpec) -> ContainerSpec:
@@ -164,6 +167,7 @@ def plug(directory: Directory, client: Client, wire: Wire) -> None:
         "network": wire.network,
         "addresses": wire.addresses,
         "mac": wire.mac,
+        "name": wire.name,
         "labels": {CONTAINER_LABEL: wire.container, IFNAME_LABEL: wire.ifname},
     }
     bound = client.post(f"{resource('switches', wire.host)}/ports", body).body
