@@ -54,7 +54,7 @@ def find_container(state: State, reference: str, within: TenantId | None) -> tup
     else:
         candidates = _named(state, reference, known, within)
     if not candidates:
-        raise missing("endpoint or container", reference, {name for each in known for name in _names(state, each)})
+        raise missing("endpoint or container", reference, {_names(state, each)[0] for each in known})
     places = {(each.host, each.container) for each in candidates}
     if len(places) > 1:
         spelled = sorted(f"{state.hosts[place].name}:{name}" for place, name in places)
