@@ -33,7 +33,7 @@ from sdn.openflow.requests import Limits as SessionLimits
 LIMITS = Limits(unproven=64, per_host=2)
 """Two of a switch: one that comes back may be here before the one that it left is noticed."""
 TLS_S = 5.0
-SESSION = SessionLimits(handshake_s=5.0, request_s=5.0)
+SESSION = SessionLimits(handshake_s=5.0, request_s=5.0, multipart_bytes=16 << 20)
 HANDSHAKE_EVERY_S = 0.002
 """A handshake in TLS costs a millisecond: half of our time at the most goes into those of strangers."""
 READER_GONE_MS = 20_000

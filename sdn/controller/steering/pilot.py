@@ -90,6 +90,8 @@ class Pilot:
         """What comes before the list of all ports has; then None."""
         self._bound: dict[EndpointId, str] = {}
         self._clash = False
+        self._before: list[int | None] | None = None
+        """The numbers of the ports that count, from before what is heard in this turn."""
         self._foreign: asyncio.TimerHandle | None = None
         networks = self._world.context().networks
         self._datapath = SwitchDatapath(connection, host.name, switch.tunnel_port, self._ports, networks)
@@ -136,8 +138,14 @@ class Pilot:
             if len(self._early) > PORTS_MAX:
                 self._connection.close(exhausted(f"switch {self._host.name} tells of ports without an end", ""))
             return
-        before = self._numbers()
+        if self._before is None:
+            self._before = self._numbers()
+            asyncio.get_running_loop().call_soon(self._judge_ports)
         self._ports.apply(event)
+
+    def _judge_ports(self) -> None:
+        """Once for all that was heard in one turn: a switch whose ports flap must not busy the controller."""
+        before, self._before = self._before, None
         self._datapath.renamed(self._by_age())
         if self._numbers() != before:
             self._reconciler.drifted(None)
