@@ -261,7 +261,7 @@ async def test_a_barrier_that_is_never_answered(tmp_path) -> None:
             await connection.barrier()
         with pytest.raises(HawseError, match=r"has not answered a bundle of 1 messages in 0.0502 s"):
             await connection.bundle([[mod("a")]])
-        assert await connection.request(EchoRequest()) == EchoReply()
+        assert await connection.request(EchoRequest(), 10.0) == EchoReply()
         connection.close()
 
 

@@ -14,7 +14,11 @@ async def get_why(call: ScopedCall) -> Reply:
     source, destination = call.query.text("source"), call.query.text("destination")
     if source is None or destination is None:
         absent = "source" if source is None else "destination"
-        raise invalid(f"who is the {absent}?", "name a container for the source, and a container, an address or a MAC for the destination", parameter=absent)
+        raise invalid(
+            f"who is the {absent}?",
+            "name a container for the source, and a container, an address or a MAC for the destination",
+            parameter=absent,
+        )
     return Reply(await call.scope.why(source, destination, call.query.text("protocol") or ""))
 
 
