@@ -1,9 +1,9 @@
 """Operations to the kernel, the database and the switch, whatever their number: one batch, one transaction, one bundle.
 
 The order of an attachment: the veth, then, while the database tells the switch of the port, the flows; the port's
-confirmation; at last the inside, so that nothing a container says is lost. The order of a detachment: the host end down, which is silence, its name inside free;
-the flows and the row together; the link goes in its own time. A port that the switch refuses is taken back with what
-was made for it: nothing half-made stays.
+confirmation; at last the inside, so that nothing a container says is lost. The order of a detachment: the host end
+down, which is silence, its name inside free; the flows and the row together; the link goes in its own time. A port
+that the switch refuses is taken back with what was made for it: nothing half-made stays.
 """
 
 from __future__ import annotations
