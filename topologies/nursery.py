@@ -65,6 +65,7 @@ MODULES = {
         "plugin.agent.features",
         "plugin.agent.held",
         "plugin.agent.journal",
+        "plugin.agent.predecessor",
         "plugin.agent.responder",
         "plugin.agent.sandboxes",
         "plugin.agent.stream",

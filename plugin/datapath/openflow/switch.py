@@ -219,15 +219,18 @@ class Switch:
         self._tell(None)
 
     async def _follow(self) -> None:
-        """The host's addresses or routes are others: the way out follows. What is being made may have seen the old."""
-        if self._session is None or not (self._made or self._needed or self._making.locked()):
-            return
-        try:
-            async with self._needing() as session:
-                if session.datapath_type() == "netdev":
-                    await self._way.follow(session)
-        except HawseError:
-            self._lose_hold()
+        """The host's addresses or routes are others: the way out follows.
+
+        What is being made may have seen the old ones: it is waited for. What was taken away stays so.
+        """
+        async with self._making:
+            session = self._session
+            if not self._made or session is None or session.is_over or session.datapath_type() != "netdev":
+                return
+            try:
+                await self._way.follow(session)
+            except HawseError:
+                self._lose_hold()
 
     # What is asked for ----------------------------------------------------------------------------------------------
 
