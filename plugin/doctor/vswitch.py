@@ -20,7 +20,10 @@ REMEDY = ("systemctl status openvswitch-switch", "systemctl restart openvswitch-
 
 def judge_vswitch(root: Root) -> list[Finding]:
     """Nothing of a host that the kernel's bridges wire."""
-    choice = Predecessor(root).read()
+    try:
+        choice = Predecessor(root).read()
+    except OSError as error:
+        return [unknown(CHECK, f"{root.wired_file} cannot be read: {error.strerror}", "sudo hawse doctor")]
     if choice is None or choice.kind is not Datapath.OPENFLOW:
         return []
     from plugin.datapath.openflow.switch import DATABASE  # with all of OpenFlow, which other hosts need not load

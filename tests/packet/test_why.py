@@ -118,7 +118,7 @@ def test_the_command(pair: Lab) -> None:
     assert {row[2] for row in rows} == {"pass"}
     assert json.loads(pair.hawse("-o", "json", "why", "h1:a1", "10.1.0.1"))["arrives"] is True
     table = pair.hawse("flow", "ls", "h2", "--endpoint", "a1").splitlines()
-    assert table[0].split() == ["TABLE", "MATCH", "ACTION", "NETWORK", "OWNER", "PACKETS", "BYTES"]
+    assert table[0].split() == ["TABLE", "NETWORK", "OWNER", "PACKETS", "BYTES", "MATCH", "ACTION"]
     assert len(table) > 2
     assert all("blue/web  blue/a1" in line for line in table[1:])
     drops = json.loads(pair.hawse("-o", "json", "flow", "ls", "h1", "--drops", "--network", NETWORK))["items"]
