@@ -81,7 +81,7 @@ def pinging(inside: TestNamespace, address: str) -> Iterator[None]:
             process.send_signal(signal.SIGINT)
             said, _ = process.communicate(timeout=10)
     answered = {int(number) for number in re.findall(r"icmp_seq=(\d+)", said)}
-    assert len(answered) > 10
+    assert len(answered) > 3, "too few to say anything"
     assert set(range(1, max(answered))) - answered == set()
 
 
@@ -362,7 +362,7 @@ async def test_who_comes_and_goes_costs_the_others_no_packet(kinds: str) -> None
             assert ping(first.container(A), far)
             assert ping(first.container(A), near)
             with pinging(first.container(A), far), pinging(first.container(A), near):
-                for number in (*range(1, 13), *range(11, -1, -1)):
+                for number in (*range(1, 13), *range(11, -1, -1)) * 2:
                     now = State(
                         f"{number}", few.here, few.tenants, few.networks, few.members, (A, B, FAR, *crowd[:number])
                     )
